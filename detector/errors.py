@@ -1,0 +1,56 @@
+"""Everything a user can cause, as one exception with a code and a sentence to act on.
+
+UserError
+├── the file      missing_file, not_a_file, no_permission, empty_file, file_too_large, no_clips,
+│                 unreadable_video, no_video_stream, no_frames, frame_too_large, decode_timeout
+├── the model     unknown_model, no_weights, weights_corrupt, weights_mismatch, no_network, no_token,
+│                 no_device
+├── the question  bad_setting, unknown_method, no_face_at_time, unfit_face, bad_report, cancelled
+└── training      unknown_recipe, no_data, one_class, bad_run, disk_full
+"""
+
+from typing import Final
+
+CODES: Final[dict[str, str]] = {
+    "missing_file": "the path does not exist",
+    "not_a_file": "the path is neither a regular file nor a folder",
+    "no_permission": "the file may not be read",
+    "empty_file": "the file has no bytes",
+    "file_too_large": "the file is larger than the limit",
+    "no_clips": "the folder holds no video or image file",
+    "unreadable_video": "the content is no video or image that can be decoded",
+    "no_video_stream": "the file holds sound or data, but no pictures",
+    "no_frames": "the file announces a video, but not one frame decodes",
+    "frame_too_large": "a frame has more pixels than the limit",
+    "decode_timeout": "decoding took longer than the limit",
+    "unknown_model": "no model of this name is in the catalogue",
+    "no_weights": "the model has no weights on this machine",
+    "weights_corrupt": "a weights file is damaged or is not the file the catalogue names",
+    "weights_mismatch": "a weights file belongs to another architecture",
+    "no_network": "the weights are on the Hub, and the Hub cannot be reached",
+    "no_token": "an upload needs a Hub token, and there is none",
+    "no_device": "the chosen device is not on this machine",
+    "bad_setting": "a setting is outside its range",
+    "unknown_method": "no explanation method has this name",
+    "no_face_at_time": "no face was found near this time",
+    "unfit_face": "the face is too small, too blurred or too turned away to judge",
+    "bad_report": "the report is not one that this program wrote",
+    "cancelled": "the scan was cancelled",
+    "unknown_recipe": "no training recipe has this name",
+    "no_data": "the folder holds nothing to train or evaluate on",
+    "one_class": "all labels are the same",
+    "bad_run": "the training run cannot be resumed",
+    "disk_full": "the disk is full; the previous file was kept",
+}
+"""The codes and what each means: part of the interface, listed in the README."""
+
+
+class UserError(Exception):
+    """Something the user can set right. `code` is stable, `message` says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in CODES:
+            raise ValueError(f"{code!r} is not a code of UserError")
+        super().__init__(message)
+        self.code = code
+        self.message = message

@@ -1,0 +1,212 @@
+"""Key frames -> faces -> people. The only importer of facenet_pytorch.
+
+The face finder runs on a reduced image and maps its boxes back, so that crops are cut from the
+full-size frame. Faces that cannot be judged are kept and marked, never dropped.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+
+from detector.records import Box, Face, Image, KeyFrame
+
+SEARCH_SIDE = 720  # longest side in pixels of the image that MTCNN searches
+ENLARGE_LIMIT = 2.0  # small frames are enlarged at most this much
+SMALLEST_SEARCHED = 24  # pixels, in the searched image
+LEAST_CONFIDENCE = 0.95  # MTCNN gives things that are no face up to 0.91
+LEAST_CONFIDENCE_TINY = 0.99  # and is wrong more often about tiny ones
+TINY = 40  # pixels of face width, in the full frame
+PAD_SHARE = 0.35  # of the frame, added around it when a face may fill it
+CROP_LIMIT = 512  # pixels; larger crops are reduced to this side
+ALIGNED = 64  # side of the aligned face that appearance is read from
+
+SMALLEST_JUDGED = 48  # pixels of face width
+LEAST_SHARPNESS = 0.9  # standard deviation of the Laplacian on a 112-pixel face
+LARGEST_TURN = 0.62  # nose offset from the eyes' middle, in eye distances
+
+SAME_PERSON = 0.60  # distance of appearance under which two faces are one person
+SAME_PLACE = 0.5  # in face widths: how far a face moves between neighbouring key frames
+
+# Eyes, nose and mouth corners of an upright face in a square of side 1 (ArcFace's template).
+TEMPLATE = np.array(
+    [[0.342, 0.461], [0.657, 0.460], [0.500, 0.641], [0.371, 0.825], [0.631, 0.823]], np.float32
+)
+
+
+def square_around(box: Box, margin: float) -> Box:
+    """The square around a box's centre, its side the longer side of the box times 1 + margin."""
+    left, top, right, bottom = box
+    side = max(2, round(max(right - left, bottom - top) * (1 + margin)))
+    x = round((left + right - side) / 2)
+    y = round((top + bottom - side) / 2)
+    return x, y, x + side, y + side
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """Resize with area averaging when shrinking (no aliasing) and cubic when enlarging."""
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def cut(image: Image, region: Box, limit: int = CROP_LIMIT) -> Image:
+    """Cut a region that may reach beyond the edges (which are repeated), at most `limit` wide."""
+    left, top, right, bottom = region
+    height, width = image.shape[:2]
+    inside = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    pads = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
+    if any(pads):
+        inside = cv2.copyMakeBorder(inside, *pads, cv2.BORDER_REPLICATE)
+    if inside.shape[1] > limit:
+        inside = resize(inside, limit, round(limit * inside.shape[0] / inside.shape[1]))
+    return np.ascontiguousarray(inside)
+
+
+def align(image: Image, landmarks: np.ndarray, side: int = ALIGNED) -> Image:
+    """The face turned upright and scaled so that eyes and mouth lie on the template."""
+    matrix, _ = cv2.estimateAffinePartial2D(
+        landmarks.astype(np.float32), TEMPLATE * side, method=cv2.LMEDS
+    )
+    if matrix is None:
+        return resize(image, side, side)
+    return cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def describe(image: Image, landmarks: np.ndarray) -> np.ndarray:
+    """A vector of what a face looks like: gradients on the aligned face, and its colours."""
+    aligned = align(image, landmarks)
+    grey = cv2.GaussianBlur(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
+    grey = grey.astype(np.float32)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    strength, angle = cv2.cartToPolar(across, down)
+    bins = (angle * (8 / (2 * np.pi))).astype(int) % 8
+    histogram = np.stack([cv2.resize(strength * (bins == b), (8, 8), interpolation=cv2.INTER_AREA)
+                          for b in range(8)], axis=-1).reshape(64, 8)
+    histogram /= np.linalg.norm(histogram, axis=1, keepdims=True) + 8.0
+    gradients = histogram.ravel() / (np.linalg.norm(histogram) + 1e-6)
+    lab = cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB).astype(np.float32)
+    colours = cv2.resize(lab, (4, 4), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    colours = (colours - [128, 128, 128]) / [120, 30, 30]
+    return np.concatenate([gradients, colours.ravel() * 0.12]).astype(np.float32)
+
+
+def judge_fitness(image: Image, box: Box, landmarks: np.ndarray) -> str | None:
+    """Why a face cannot be judged, or None."""
+    width = box[2] - box[0]
+    if width < SMALLEST_JUDGED:
+        return f"too small ({width} pixels wide, {SMALLEST_JUDGED} are needed)"
+    left_eye, right_eye, nose = landmarks[:3]
+    eyes = float(np.linalg.norm(right_eye - left_eye))
+    mouth = landmarks[3:].mean(0)
+    height = float(np.linalg.norm(mouth - (left_eye + right_eye) / 2))
+    along = (right_eye - left_eye) / max(eyes, 1e-6)
+    turn = abs(float((nose - (left_eye + right_eye) / 2) @ along)) / max(eyes, 1e-6)
+    if turn > LARGEST_TURN or eyes < 0.45 * height:
+        return "too turned away"
+    face = cv2.cvtColor(cut(image, square_around(box, 0.0)), cv2.COLOR_RGB2GRAY)
+    sharpness = float(cv2.Laplacian(cv2.resize(face, (112, 112)), cv2.CV_64F).std())
+    if sharpness < LEAST_SHARPNESS:
+        return "too blurred"
+    return None
+
+
+class FaceFinder:
+    """MTCNN, wrapped once: always a list of faces, never None."""
+
+    def __init__(self, device: str = "cpu", *, margin: float = 0.5) -> None:
+        """`margin` is the share of the box that crops show around it, as the network learned."""
+        self.margin = margin
+        self.batch = 8 if device.startswith("cuda") else 1  # batching is slower on a CPU
+        self._network = MTCNN(
+            keep_all=True, min_face_size=SMALLEST_SEARCHED, device=torch.device(device)
+        )
+
+    def find(self, key_frames: Iterable[KeyFrame]) -> list[Face]:
+        """All faces of the key frames, in the order of the frames."""
+        faces: list[Face] = []
+        batch: list[KeyFrame] = []
+        for key_frame in key_frames:
+            if batch and (
+                len(batch) == self.batch or batch[0].image.shape != key_frame.image.shape
+            ):
+                faces += self._find_batch(batch)
+                batch = []
+            batch.append(key_frame)
+        if batch:
+            faces += self._find_batch(batch)
+        return faces
+
+    def _find_batch(self, key_frames: Sequence[KeyFrame]) -> list[Face]:
+        height, width = key_frames[0].image.shape[:2]
+        scale = min(SEARCH_SIDE / max(height, width), ENLARGE_LIMIT)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        images = np.stack([resize(k.image, *size) for k in key_frames])
+        faces = []
+        for key_frame, image, detections in zip(
+            key_frames, images, self._detect(images), strict=True
+        ):
+            if not detections:
+                detections = self._detect_padded(image)
+            for box, confidence, points in detections:
+                face = self._make_face(key_frame, box / scale, confidence, points / scale)
+                if face is not None:
+                    faces.append(face)
+        return faces
+
+    def _detect(self, images: np.ndarray) -> list[list[tuple[np.ndarray, float, np.ndarray]]]:
+        """MTCNN on images of one size: a list of (box, confidence, landmarks) for each."""
+        if min(images.shape[1:3]) < SMALLEST_SEARCHED:
+            return [[] for _ in images]
+        with torch.inference_mode():
+            boxes, confidences, points = self._network.detect(images, landmarks=True)
+        return [
+            []
+            if b is None
+            else [(x, float(c), p) for x, c, p in zip(b, cs, ps, strict=True) if c is not None]
+            for b, cs, ps in zip(boxes, confidences, points, strict=True)
+        ]
+
+    def _detect_padded(self, image: Image) -> list[tuple[np.ndarray, float, np.ndarray]]:
+        """Search once more with a border around the image: a face may fill the frame."""
+        height, width = image.shape[:2]
+        pad = round(max(height, width) * PAD_SHARE)
+        padded = cv2.copyMakeBorder(
+            image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(127, 127, 127)
+        )
+        shrink = max(height, width) / max(padded.shape[:2])
+        reduced = resize(padded, round(padded.shape[1] * shrink), round(padded.shape[0] * shrink))
+        return [
+            (box / shrink - pad, confidence, points / shrink - pad)
+            for box, confidence, points in self._detect(reduced[None])[0]
+        ]
+
+    def _make_face(
+        self, key_frame: KeyFrame, corners: np.ndarray, confidence: float, landmarks: np.ndarray
+    ) -> Face | None:
+        height, width = key_frame.image.shape[:2]
+        left, top = max(0, int(corners[0])), max(0, int(corners[1]))
+        right, bottom = min(width, round(corners[2])), min(height, round(corners[3]))
+        if right - left < 8 or bottom - top < 8:
+            return None
+        needed = LEAST_CONFIDENCE_TINY if right - left < TINY else LEAST_CONFIDENCE
+        if confidence < needed:
+            return None
+        box = (left, top, right, bottom)
+        region = square_around(box, self.margin)
+        landmarks = np.asarray(landmarks, np.float32)
+        return Face(
+            frame_index=key_frame.index,
+            time=key_frame.time,
+            box=box,
+            confidence=confidence,
+            landmarks=landmarks,
+            crop=cut(key_frame.image, region),
+            crop_box=region,
+            appearance=describe(key_frame.image, landmarks),
+            unfit=judge_fitness(key_frame.image, box, landmarks),
+        )

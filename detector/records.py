@@ -1,0 +1,216 @@
+"""The records that cross a boundary between modules. Read top to bottom, they are the data flow.
+
+Times are seconds from exact time stamps. A *probability* is always that of manipulation;
+*confidence* is the face finder's; *difference* belongs to key frames.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Image = np.ndarray
+"""RGB uint8, height x width x 3, upright."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the full frame; right and bottom exclusive."""
+
+
+class Label(StrEnum):
+    """What a verdict says. `no_signs` is never called real or authentic."""
+
+    MANIPULATED = "manipulated"
+    NO_SIGNS = "no_signs"
+    INCONCLUSIVE = "inconclusive"
+    NO_FACE = "no_face"
+
+
+LABEL_TEXT = {
+    Label.MANIPULATED: "Signs of manipulation",
+    Label.NO_SIGNS: "No signs of manipulation found",
+    Label.INCONCLUSIVE: "Inconclusive",
+    Label.NO_FACE: "No face found",
+}
+"""How each label is shown to a person."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says of a clip. A still image is a clip of one frame."""
+
+    path: str
+    width: int
+    """Pixels, upright."""
+    height: int
+    rate: Fraction
+    """Average frames a second; 0 for a still image."""
+    duration: float
+    frames: int | None
+    """As the container announces it, None where it does not."""
+    codec: str
+    rotation: int
+    """Degrees clockwise that were applied to bring the frames upright."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame. The RGB image is made only when asked for."""
+
+    index: int
+    time: float
+    luma: np.ndarray = field(repr=False, compare=False)
+    """Brightness at reduced size, uint8, for differences."""
+    load: Callable[[], Image] = field(repr=False, compare=False)
+
+    @property
+    def image(self) -> Image:
+        """The full-size RGB image."""
+        return self.load()
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """A frame chosen to be looked at."""
+
+    index: int
+    time: float
+    difference: float
+    """Mean absolute brightness difference to the frame before, 0 to 255."""
+    image: Image = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Frame differences over the whole clip, at most a few thousand points."""
+
+    times: np.ndarray = field(repr=False, compare=False)
+    differences: np.ndarray = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a key frame."""
+
+    frame_index: int
+    time: float
+    box: Box
+    confidence: float
+    landmarks: np.ndarray = field(repr=False, compare=False)
+    """(5, 2) float: left eye, right eye, nose, mouth corners left and right, in the full frame."""
+    crop: Image = field(repr=False, compare=False)
+    """Square, cut from the full-size frame with the margin the checkpoint asks for."""
+    crop_box: Box = (0, 0, 0, 0)
+    """Where the crop lies in the frame; it may reach beyond the frame's edge."""
+    appearance: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False
+    )
+    """What the person looks like, as a vector: for telling people apart, never for the verdict."""
+    unfit: str | None = None
+    """Why this face cannot be judged; None when it can."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """The faces of one person over time, in order."""
+
+    id: int
+    faces: tuple[Face, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities and verdicts; travels with the checkpoint."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+    lower: float = 0.5
+    """Below this probability: no signs found."""
+    upper: float = 0.5
+    """Above this probability: signs of manipulation."""
+    calibrated: bool = False
+    """False when the numbers above are defaults, not measured."""
+    real_logits: tuple[float, ...] = ()
+    """The logits of the genuine validation clips: what the natural frequencies are counted in."""
+
+
+@dataclass(frozen=True)
+class FaceScore:
+    """What the detector says of one face."""
+
+    face: Face
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer, for a person or a clip."""
+
+    label: Label
+    probability: float | None
+    interval: tuple[float, float] | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PersonVerdict:
+    """The answer for one person, with what it rests on."""
+
+    person: Person
+    scores: tuple[FaceScore, ...]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Where the network found its evidence for manipulation."""
+
+    method: str
+    face: Face
+    values: np.ndarray = field(repr=False, compare=False)
+    """Float32 at crop resolution, 0 and up, not stretched."""
+    trust: dict[str, Any] = field(default_factory=dict, compare=False)
+    regions: dict[str, float] = field(default_factory=dict, compare=False)
+    """Share of the map's mass on each region of the face; sums to 1."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which network judged, and where its weights came from."""
+
+    name: str
+    source: str
+    """embedded, path, cache or hub."""
+    sha256: str
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the file says of itself. It never enters the verdict."""
+
+    sha256: str
+    content_credentials: str
+    """absent, valid, invalid, or unchecked."""
+    signer: str | None
+    container: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything a scan found."""
+
+    video: VideoInfo
+    key_frames: tuple[KeyFrame, ...]
+    curve: Curve
+    people: tuple[PersonVerdict, ...]
+    verdict: Verdict
+    model: ModelInfo
+    calibration: Calibration
+    settings: dict[str, Any]
+    provenance: Provenance
+    timings: dict[str, float]
+    warnings: tuple[str, ...]

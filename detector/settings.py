@@ -1,0 +1,52 @@
+"""Every choice a user has, with its unit and default; validated once, on construction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from detector.errors import UserError
+
+Progress = Callable[[str, float], None]
+"""Called with a stage (key frames, faces, scores, explanation) and the fraction of it done.
+
+It may raise `UserError("cancelled", ...)` to stop the work.
+"""
+
+
+def silent(stage: str, fraction: float) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may choose for a scan."""
+
+    model: str = "default"
+    """Name of a model or an ensemble in the catalogue."""
+    weights: str | None = None
+    """Path of a checkpoint to use in place of the catalogue's."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    key_frames: int = 32
+    """How many frames are looked at."""
+    explain: str | None = None
+    """Method of a heatmap of the most suspicious face, or none."""
+    mirror: bool = True
+    """Average each face's logit with that of its mirror image."""
+    max_bytes: int = 4 * 2**30
+    """Largest file that is opened."""
+    max_pixels: int = 8192 * 4352
+    """Largest frame that is decoded (a little over 8K)."""
+    max_duration: float = 600.0
+    """Seconds; of longer clips an evenly spread sample is decoded."""
+    max_decode_time: float = 600.0
+    """Seconds of decoding after which a scan gives up."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not 1 <= self.key_frames <= 512:
+            raise UserError("bad_setting", "The number of key frames must be between 1 and 512.")
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise UserError("bad_setting", f"{self.device!r} is no device: auto, cpu, cuda, mps.")
+        for name in ("max_bytes", "max_pixels", "max_duration", "max_decode_time"):
+            if getattr(self, name) <= 0:
+                raise UserError("bad_setting", f"{name} must be above zero.")
