@@ -4,14 +4,17 @@ The face finder runs on a reduced image and maps its boxes back, so that crops a
 full-size frame. Faces that cannot be judged are kept and marked, never dropped.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
+from scipy.optimize import linear_sum_assignment
 
-from detector.records import Box, Face, Image, KeyFrame
+from detector.records import Box, Face, Image, KeyFrame, Person
 
 SEARCH_SIDE = 720  # longest side in pixels of the image that MTCNN searches
 ENLARGE_LIMIT = 2.0  # small frames are enlarged at most this much
@@ -29,6 +32,8 @@ LARGEST_TURN = 0.62  # nose offset from the eyes' middle, in eye distances
 
 SAME_PERSON = 0.60  # distance of appearance under which two faces are one person
 SAME_PLACE = 0.5  # in face widths: how far a face moves between neighbouring key frames
+IN_PLACE = 0.7  # a face that stayed in place may look this much less alike
+MERGE = 0.9  # of SAME_PERSON: averages of many faces are closer than single faces are
 
 # Eyes, nose and mouth corners of an upright face in a square of side 1 (ArcFace's template).
 TEMPLATE = np.array(
@@ -210,3 +215,88 @@ class FaceFinder:
             appearance=describe(key_frame.image, landmarks),
             unfit=judge_fitness(key_frame.image, box, landmarks),
         )
+
+
+@dataclass
+class _Track:
+    """Faces so far taken for one person."""
+
+    faces: list[Face]
+    appearance: np.ndarray
+
+    def add(self, face: Face) -> None:
+        self.faces.append(face)
+        self.appearance = self.appearance + (face.appearance - self.appearance) / min(
+            len(self.faces), 8
+        )
+
+
+def group_people(faces: Sequence[Face]) -> list[Person]:
+    """The faces of one person over time, by place between neighbouring frames and by appearance.
+
+    Two people in one frame are never one person. The person seen most often comes first.
+    """
+    tracks: list[_Track] = []
+    for _, group in itertools.groupby(
+        sorted(faces, key=lambda f: (f.time, f.frame_index)), key=lambda f: f.frame_index
+    ):
+        _extend_tracks(tracks, list(group))
+    tracks = _merge_tracks(tracks)
+    tracks.sort(key=lambda t: (-len(t.faces), t.faces[0].time, t.faces[0].box))
+    return [Person(number, tuple(t.faces)) for number, t in enumerate(tracks, 1)]
+
+
+def _extend_tracks(tracks: list[_Track], faces: list[Face]) -> None:
+    """Give each face of a frame to the track it fits best, or begin one."""
+    if tracks:
+        costs = np.array([[_misfit(track, face) for track in tracks] for face in faces])
+        rows, columns = linear_sum_assignment(costs)
+    else:
+        costs, rows, columns = np.zeros((0, 0)), [], []
+    placed = {
+        int(row): tracks[int(column)]
+        for row, column in zip(rows, columns, strict=True)
+        if costs[row, column] < 1
+    }
+    for number, face in enumerate(faces):
+        if number in placed:
+            placed[number].add(face)
+        else:
+            tracks.append(_Track([face], face.appearance.copy()))
+
+
+def _misfit(track: _Track, face: Face) -> float:
+    """How badly a face continues a track: 1 is the limit."""
+    looks = float(np.linalg.norm(track.appearance - face.appearance))
+    last = track.faces[-1]
+    last_looks = float(np.linalg.norm(last.appearance - face.appearance))
+    cost = min(looks, last_looks) / SAME_PERSON
+    size = np.array([last.box[2] - last.box[0], face.box[2] - face.box[0]], float)
+    moved = np.hypot(
+        (last.box[0] + last.box[2] - face.box[0] - face.box[2]) / 2,
+        (last.box[1] + last.box[3] - face.box[1] - face.box[3]) / 2,
+    ) / size.mean()
+    if moved < SAME_PLACE and size.max() / size.min() < 1.5:
+        cost *= IN_PLACE
+    return cost
+
+
+def _merge_tracks(tracks: list[_Track]) -> list[_Track]:
+    """Join the tracks of one person that a cut or a gap has separated, the likest first."""
+    tracks = list(tracks)
+    while True:
+        best, pair = SAME_PERSON * MERGE, None
+        for a, b in itertools.combinations(range(len(tracks)), 2):
+            frames = {f.frame_index for f in tracks[a].faces}
+            if any(f.frame_index in frames for f in tracks[b].faces):
+                continue
+            distance = float(np.linalg.norm(tracks[a].appearance - tracks[b].appearance))
+            if distance < best:
+                best, pair = distance, (a, b)
+        if pair is None:
+            return tracks
+        first, second = tracks[pair[0]], tracks.pop(pair[1])
+        weights = np.array([len(first.faces), len(second.faces)], float)
+        looks = np.stack([first.appearance, second.appearance])
+        first.appearance = (looks * (weights / weights.sum())[:, None]).sum(0)
+        first.faces = sorted(first.faces + second.faces, key=lambda f: f.time)

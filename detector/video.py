@@ -1,12 +1,15 @@
-"""A file -> what it is, and its frames in one pass, bounded in size and time. The only importer of av."""
+"""A file -> what it is, and its frames in one pass, bounded in size and time.
 
-import contextlib
+The only importer of av.
+"""
+
 import io
-import math
 import os
 import stat
 import time as clock
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,6 +35,7 @@ CLIP_SUFFIXES = {
     ".m2ts", ".3gp", ".ogv", ".flv", ".wmv", ".mxf",
 } | IMAGE_SUFFIXES  # fmt: skip
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
+DAMAGED_LIMIT = 10_000  # packets after which a file is given up
 SAMPLED_FRAMES = 240  # frames decoded of a clip that is longer than the limit
 
 
@@ -64,29 +68,280 @@ def read_image(path: str | os.PathLike[str], settings: Settings | None = None) -
     settings = settings or Settings()
     file = check_file(path, settings)
     try:
-        with PIL.Image.open(file) as image:
-            _check_pixels(image.width, image.height, settings)
-            upright = PIL.ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA", "P"):
-                upright = upright.convert("RGBA")
-                ground = PIL.Image.new("RGBA", upright.size, "white")
-                upright = PIL.Image.alpha_composite(ground, upright)
-            if upright.mode.startswith(("I", "F")):
-                grey = np.asarray(upright, np.float32)
-                grey = grey * (255.0 / max(float(grey.max()), 1.0))
-                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-            return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        with warnings.catch_warnings(), PIL.Image.open(file) as image:
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            check_pixels(image.width, image.height, settings)
+            return _upright_rgb(image)
+    except PIL.Image.DecompressionBombError:
+        raise _too_large("hundreds of megapixels", settings) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise UserError("unreadable_video", f"{file} is no image that can be decoded.") from error
 
 
-def _check_pixels(width: int, height: int, settings: Settings) -> None:
+def _upright_rgb(image: PIL.Image.Image) -> Image:
+    upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode in ("RGBA", "LA", "PA", "P"):
+        upright = upright.convert("RGBA")
+        ground = PIL.Image.new("RGBA", upright.size, "white")
+        upright = PIL.Image.alpha_composite(ground, upright)
+    if upright.mode.startswith(("I", "F")):
+        grey = np.asarray(upright, np.float32)
+        grey = grey * (255.0 / max(float(grey.max()), 1.0))
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    return np.array(upright.convert("RGB"))
+
+
+def _too_large(size: str, settings: Settings) -> UserError:
+    return UserError(
+        "frame_too_large",
+        f"The picture has {size}, more than the limit of "
+        f"{settings.max_pixels / 1e6:.0f} megapixels. Export it smaller.",
+    )
+
+
+def check_pixels(width: int, height: int, settings: Settings) -> None:
+    """Refuse a frame that is too large to decode."""
     if width * height > settings.max_pixels:
+        raise _too_large(f"{width} x {height} pixels", settings)
+
+
+def is_still(file: Path) -> bool:
+    """Whether the content, whatever the name says, is a picture rather than a clip."""
+    try:
+        with warnings.catch_warnings(), PIL.Image.open(file) as image:
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            # A GIF is a clip; so is an animated WebP or PNG, of which the first frame is taken.
+            return image.format not in ("GIF", "MPEG")
+    except PIL.Image.DecompressionBombError:
+        return True
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return False
+
+
+class Clip:
+    """An opened file: what it is, and its frames in one pass. Closes itself after the last.
+
+    `warnings` fills while frames are read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.file = check_file(path, self.settings)
+        self.warnings: list[str] = []
+        self.metadata: dict[str, str] = {}
+        self.frames_read = 0
+        self._container: av.container.InputContainer | None = None
+        self._still = read_image(self.file, self.settings) if is_still(self.file) else None
+        if self._still is not None:
+            height, width = self._still.shape[:2]
+            codec = self.file.suffix.lstrip(".").lower() or "image"
+            self.info = VideoInfo(
+                str(self.file), width, height, Fraction(0), 0.0, 1, codec, 0
+            )
+            return
+        self._container = self._open()
+        try:
+            self._stream = self._choose_stream()
+            self.info = self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> "av.container.InputContainer":
+        try:
+            return av.open(str(self.file), metadata_errors="ignore")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise UserError(
+                "unreadable_video",
+                f"{self.file.name} is no video that can be decoded: it is damaged, cut off, or "
+                "something else under this name.",
+            ) from error
+
+    def _choose_stream(self) -> "av.video.stream.VideoStream":
+        assert self._container is not None  # noqa: S101  for the type checker
+        for stream in self._container.streams.video:
+            if not stream.disposition & av.stream.Disposition.attached_pic:
+                stream.thread_type = "AUTO"
+                return stream
         raise UserError(
-            "frame_too_large",
-            f"The picture has {width} x {height} pixels, more than the limit of "
-            f"{settings.max_pixels / 1e6:.0f} megapixels. Export it smaller.",
+            "no_video_stream", f"{self.file.name} holds no pictures, only sound or data."
         )
+
+    def _describe(self) -> VideoInfo:
+        container, stream = self._container, self._stream
+        assert container is not None  # noqa: S101
+        width, height = stream.codec_context.width, stream.codec_context.height
+        check_pixels(width, height, self.settings)
+        duration = 0.0
+        if stream.duration and stream.time_base:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration:
+            duration = container.duration / av.time_base
+        self.metadata = {
+            **{k: str(v) for k, v in container.metadata.items()},
+            **{f"video {k}": str(v) for k, v in stream.metadata.items()},
+            "format": container.format.name,
+        }
+        return VideoInfo(
+            path=str(self.file),
+            width=width,
+            height=height,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(0),
+            duration=max(0.0, duration),
+            frames=stream.frames or None,
+            codec=stream.codec_context.name,
+            rotation=0,
+        )
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            if self._still is not None:
+                still = self._still
+                self.frames_read = 1
+                yield Frame(0, 0.0, _reduce(still), lambda: still)
+                return
+            if self.info.duration > self.settings.max_duration:
+                self.warnings.append(
+                    f"The clip is {self.info.duration:.0f} s long, the limit is "
+                    f"{self.settings.max_duration:.0f} s: {SAMPLED_FRAMES} frames spread evenly "
+                    "over all of it were looked at."
+                )
+                decoded = self._sample()
+            else:
+                decoded = self._decode()
+            for index, picture in decoded:
+                yield self._make_frame(index, picture)
+            if not self.frames_read:
+                raise UserError(
+                    "no_frames", f"{self.file.name} announces a video, but no frame decodes."
+                )
+            self._correct_info()
+        finally:
+            self.close()
+
+    def _make_frame(self, index: int, picture: av.VideoFrame) -> Frame:
+        check_pixels(picture.width, picture.height, self.settings)
+        turn = int(picture.rotation) % 360
+        if not self.frames_read:
+            wide = turn % 180 == 0
+            self.info = replace(
+                self.info,
+                width=picture.width if wide else picture.height,
+                height=picture.height if wide else picture.width,
+                rotation=-turn % 360,
+            )
+        self.frames_read += 1
+
+        def load() -> Image:
+            image = picture.to_ndarray(format="rgb24")
+            return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
+
+        scale = min(1.0, LUMA_SIDE / max(picture.width, picture.height))
+        luma = picture.reformat(
+            width=max(2, round(picture.width * scale)),
+            height=max(2, round(picture.height * scale)),
+            format="gray8",
+            interpolation="AREA",
+        ).to_ndarray()
+        return Frame(index, self._time(index, picture), luma, load)
+
+    def _time(self, index: int, picture: av.VideoFrame) -> float:
+        if picture.pts is None or picture.time_base is None:
+            return float(index / self.info.rate) if self.info.rate else 0.0
+        start = self._stream.start_time or 0
+        return max(0.0, float((picture.pts - start) * picture.time_base))
+
+    def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Every frame, in order; what is damaged is left out and said."""
+        assert self._container is not None  # noqa: S101
+        began = clock.monotonic()
+        damaged, index = 0, 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+                pictures = packet.decode()
+            except StopIteration:
+                break
+            except av.error.EOFError:
+                break
+            except (av.error.FFmpegError, ValueError):
+                damaged += 1
+                if damaged > DAMAGED_LIMIT:
+                    break
+                continue
+            damaged += bool(packet.is_corrupt)
+            for picture in pictures:
+                if clock.monotonic() - began > self.settings.max_decode_time:
+                    raise UserError(
+                        "decode_timeout",
+                        f"Decoding took longer than {self.settings.max_decode_time:.0f} s. "
+                        "Cut out the part in question.",
+                    )
+                if self._time(index, picture) > self.settings.max_duration:
+                    self.warnings.append(
+                        "The clip is longer than it says: only its first "
+                        f"{self.settings.max_duration:.0f} s were looked at."
+                    )
+                    return
+                yield index, picture
+                index += 1
+        if damaged:
+            self.warnings.append(
+                f"Parts of the file are damaged ({damaged} packets): what decodes was looked at."
+            )
+
+    def _sample(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames spread evenly over a long clip, found by seeking."""
+        assert self._container is not None  # noqa: S101
+        stream, began, last = self._stream, clock.monotonic(), None
+        base = stream.time_base or Fraction(1, av.time_base)
+        for number in range(SAMPLED_FRAMES):
+            target = self.info.duration * (number + 0.5) / SAMPLED_FRAMES
+            if clock.monotonic() - began > self.settings.max_decode_time:
+                self.warnings.append("Decoding took too long: the end was not looked at.")
+                return
+            try:
+                self._container.seek(int(target / base) + (stream.start_time or 0), stream=stream)
+                picture = next(self._container.decode(stream))
+            except (av.error.FFmpegError, StopIteration):
+                continue
+            if picture.pts == last:
+                continue
+            last = picture.pts
+            yield round(self._time(number, picture) * float(self.info.rate or 25)), picture
+
+    def _correct_info(self) -> None:
+        """What reading all frames taught: how many there are, and whether the end is missing."""
+        if self.info.duration > self.settings.max_duration:
+            return
+        announced = self.info.frames
+        if announced and self.frames_read < 0.9 * announced:
+            self.warnings.append(
+                f"The file announces {announced} frames, {self.frames_read} of them decode: "
+                "it may have been cut off."
+            )
+        self.info = replace(self.info, frames=self.frames_read)
+
+
+def _reduce(image: Image) -> np.ndarray:
+    scale = min(1.0, LUMA_SIDE / max(image.shape[:2]))
+    size = max(2, round(image.shape[1] * scale)), max(2, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+
+
+def read_frames(
+    path: str | os.PathLike[str], *, limits: Settings | None = None
+) -> Iterator[Frame]:
+    """The frames of a clip or the one of a still image, in order, in one pass."""
+    yield from Clip(path, limits)
 
 
 class Recoder:

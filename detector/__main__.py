@@ -1,0 +1,324 @@
+"""The command line: parsing and printing, nothing else."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detector import __version__
+from detector.errors import UserError
+from detector.settings import Progress, Settings
+
+Options = argparse.Namespace
+
+
+class Bar:
+    """Progress on standard error: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self.bar = tqdm(
+            total=100, desc=title[:40], leave=False, file=sys.stderr, disable=None,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
+        )  # fmt: skip
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Show a stage and how far it is."""
+        self.bar.set_postfix_str(stage, refresh=False)
+        self.bar.n = round(100 * fraction)
+        self.bar.refresh()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def say(text: str) -> None:
+    """To a person, beside what a program reads."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def put(text: str) -> None:
+    """To standard output."""
+    print(text, flush=True)
+
+
+def put_json(value: Any) -> None:
+    """One JSON object, one line."""
+    put(json.dumps(value, ensure_ascii=False))
+
+
+def setting_help(name: str) -> str:
+    """The help of an option is the docstring of the setting it sets."""
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(Settings)).body[0]
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    for at, after in zip(body, body[1:], strict=False):
+        named = isinstance(at, ast.AnnAssign) and getattr(at.target, "id", "") == name
+        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            return str(after.value.value).replace("%", "%%")
+    return ""
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
+    """An option for a field of Settings."""
+    default = next(f.default for f in fields(Settings) if f.name == name)
+    parser.add_argument(
+        "--" + name.replace("_", "-"), default=default, help=setting_help(name), **keywords
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --weights and --device."""
+    add_setting(parser, "model", metavar="NAME")
+    add_setting(parser, "weights", metavar="PATH")
+    add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def find_clips(given: Sequence[str]) -> Iterator[Path]:
+    """Files as they are; of folders every video and image below them."""
+    from detector.video import CLIP_SUFFIXES
+
+    for name in given:
+        path = Path(name)
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
+        if not inside:
+            raise UserError("no_clips", f"{path} holds no video or image.")
+        yield from inside
+
+
+def set_up_scan(parser: argparse.ArgumentParser) -> None:
+    """The options of `scan`."""
+    parser.add_argument("clips", nargs="+", metavar="FILE_OR_FOLDER")
+    parser.add_argument(
+        "--jsonl", choices=["-"], help="print one JSON object a file, and nothing else"
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", type=Path, help="write a report of each file to this folder"
+    )
+    add_model_options(parser)
+    add_setting(parser, "key_frames", type=int, metavar="N")
+    add_setting(parser, "explain", metavar="METHOD")
+
+
+def run_scan(options: Options) -> int:
+    """Scan files; one bad file never stops the rest."""
+    from detector.report import error_json, to_json, to_text
+
+    settings = Settings(
+        model=options.model,
+        weights=options.weights,
+        device=options.device,
+        key_frames=options.key_frames,
+        explain=options.explain,
+    )
+    from detector.weights import load_detector
+
+    detector = load_detector(settings.model, weights=settings.weights, device=settings.device)
+    failed = 0
+    for name in options.clips:
+        try:
+            clips = list(find_clips([name]))
+        except UserError as error:
+            clips, failed = [], failed + 1
+            report = error_json(name, error)
+            put_json(report) if options.jsonl else put(to_text(report))
+        for clip in clips:
+            try:
+                report = _scan_one(clip, settings, detector, options.report, to_json)
+            except UserError as error:
+                failed += 1
+                report = error_json(clip.name, error)
+            put_json(report) if options.jsonl else put(to_text(report))
+    return 1 if failed else 0
+
+
+def _scan_one(
+    clip: Path,
+    settings: Settings,
+    detector: Any,
+    folder: Path | None,
+    to_json: Callable[[Any], dict[str, Any]],
+) -> dict[str, Any]:
+    from detector.pipeline import scan
+
+    with Bar(clip.name) as progress:
+        found = scan(clip, settings, detector=detector, progress=progress)
+        if folder is not None:
+            from detector.pipeline import write_report
+
+            write_report(found, detector, folder / clip.name, settings.explain)
+    return to_json(found)
+
+
+def set_up_verify(parser: argparse.ArgumentParser) -> None:
+    """The options of `verify`."""
+    parser.add_argument("report", type=Path, metavar="REPORT.json")
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--weights", metavar="PATH", help=setting_help("weights"))
+
+
+def run_verify(options: Options) -> int:
+    """Scan a clip again as a report says it was, and compare."""
+    from detector.pipeline import scan
+    from detector.report import compare, read_report, to_json
+
+    report = read_report(options.report)
+    known = {f.name for f in fields(Settings)}
+    stored = {k: v for k, v in report["settings"].items() if k in known}
+    if options.weights:
+        stored["weights"] = options.weights
+    with Bar(options.clip.name) as progress:
+        found = scan(options.clip, Settings(**stored), progress=progress)
+    differences = compare(report, to_json(found))
+    for difference in differences:
+        put(f"Differs: {difference}.")
+    if not differences:
+        put("The report is borne out: same clip, same weights, same answer.")
+    return 1 if differences else 0
+
+
+def set_up_weights(parser: argparse.ArgumentParser) -> None:
+    """The options of `weights`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every model, where its weights are, its figures")
+    listing.add_argument("--json", choices=["-"], help="print one JSON object")
+    verifying = actions.add_parser(
+        "verify", help="check hashes, and run each checkpoint on the input it carries"
+    )
+    verifying.add_argument("names", nargs="*", metavar="NAME_OR_PATH")
+    fetching = actions.add_parser("download", help="fetch a model's weights from the Hub")
+    fetching.add_argument("names", nargs="+", metavar="NAME")
+    pushing = actions.add_parser("push", help="upload a checkpoint to the Hub (HF_TOKEN is set)")
+    pushing.add_argument("path", type=Path)
+    pushing.add_argument("repository", metavar="OWNER/NAME")
+    pushing.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run_weights(options: Options) -> int:
+    """List, verify, download or push weights."""
+    actions = {
+        "list": _list_weights,
+        "verify": _verify_weights,
+        "download": _download_weights,
+        "push": _push_weights,
+    }
+    return actions[options.action](options)
+
+
+def _list_weights(options: Options) -> int:
+    from detector.weights import is_available, read_catalogue, resolve_weights
+
+    catalogue = read_catalogue()
+    listed = []
+    for entry in catalogue.entries.values():
+        row: dict[str, Any] = {
+            "name": entry.name, "title": entry.title, "source": None, "megabytes": None,
+            "sha256": entry.sha256, "figures": {}, "members": list(entry.members),
+        }  # fmt: skip
+        if entry.members:
+            row["source"] = "ensemble" if is_available(entry, catalogue) else None
+        elif is_available(entry, catalogue):
+            checkpoint = resolve_weights(entry.name, download=False)
+            row["source"] = checkpoint.source
+            row["megabytes"] = round(checkpoint.path.stat().st_size / 1e6, 1)
+            row["figures"] = checkpoint.metadata.get("figures", {})
+        listed.append(row)
+    if options.json:
+        put_json({"schema": 1, "default": catalogue.default, "models": listed})
+        return 0
+    for row in listed:
+        mark = "*" if row["name"] == catalogue.default else " "
+        size = f"{row['megabytes']} MB" if row["megabytes"] else ""
+        put(f"{mark} {row['name']:<26} {row['source'] or 'no weights':<11} {size}")
+        for name, value in row["figures"].items():
+            put(f"      {name}: {value}")
+    return 0
+
+
+def _verify_weights(options: Options) -> int:
+    from detector.weights import is_available, read_catalogue, resolve_weights, verify_checkpoint
+
+    names = options.names or [
+        e.name for e in read_catalogue().entries.values() if is_available(e) and not e.members
+    ]
+    if not names:
+        raise UserError("no_weights", "No model has weights on this machine.")
+    failed = 0
+    for name in names:
+        is_path = name.endswith(".safetensors")
+        try:
+            checkpoint = resolve_weights(
+                "default" if is_path else name, name if is_path else None, download=False
+            )
+            off = verify_checkpoint(checkpoint)
+        except UserError as error:
+            failed += 1
+            put(f"{name}: {error.message} [{error.code}]")
+        else:
+            put(f"{name}: sound (sha256 {checkpoint.sha256[:12]}…, golden input off by {off:.4f})")
+    return 1 if failed else 0
+
+
+def _download_weights(options: Options) -> int:
+    from detector.weights import resolve_weights
+
+    for name in options.names:
+        checkpoint = resolve_weights(name)
+        put(f"{name}: {checkpoint.path} ({checkpoint.source})")
+    return 0
+
+
+def _push_weights(options: Options) -> int:
+    from detector.weights import push_checkpoint
+
+    if not options.yes:
+        say(f"Upload {options.path} to {options.repository}, for everyone to see? [y/N] ")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            say("Nothing was uploaded.")
+            return 1
+    put(push_checkpoint(options.path, options.repository, os.environ.get("HF_TOKEN")))
+    return 0
+
+
+COMMANDS: dict[
+    str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[Options], int], str]
+] = {
+    "scan": (set_up_scan, run_scan, "does a face in these clips show signs of manipulation?"),
+    "verify": (set_up_verify, run_verify, "does a report hold for this clip?"),
+    "weights": (set_up_weights, run_weights, "list, verify, download or push weights"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all went well; 1: something failed; 2: wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m detector", description="Unmask")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (set_up, _, summary) in COMMANDS.items():
+        set_up(commands.add_parser(name, help=summary, description=summary.capitalize()))
+    options = parser.parse_args(arguments)
+    try:
+        return COMMANDS[options.command][1](options)
+    except UserError as error:
+        say(f"{error.message} [{error.code}]")
+        return 2 if error.code in ("bad_setting", "unknown_model", "unknown_method") else 1
+    except KeyboardInterrupt:
+        say("Stopped.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Name -> how to build a network, what it wants to see, which layer explains it.
+
+The only importer of timm. Normalisation is part of the network, so it can be neither forgotten nor
+done twice: every network takes RGB from 0 to 1 and gives one logit, the evidence for manipulation.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from detector.errors import UserError
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the catalogue of networks."""
+
+    name: str
+    title: str
+    timm_name: str | None
+    """What timm calls it; None for a network of our own."""
+    side: int
+    """Side of the square input, pixels, unless a checkpoint says otherwise."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layer: str
+    """The last layer with a spatial map: what the class activation maps are read from."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    a.name: a
+    for a in (
+        Architecture("xception", "Xception", "legacy_xception", 299, HALF, HALF, "bn4"),
+        Architecture(
+            "inception_resnet_v2", "InceptionResNetV2", "inception_resnet_v2",
+            299, HALF, HALF, "conv2d_7b",
+        ),
+        Architecture(
+            "efficientnetv2_s", "EfficientNetV2-S", "tf_efficientnetv2_s", 300, HALF, HALF, "bn2"
+        ),
+        Architecture(
+            "efficientnetv2_m", "EfficientNetV2-M", "tf_efficientnetv2_m", 384, HALF, HALF, "bn2"
+        ),
+        Architecture(
+            "densenet201", "DenseNet201", "densenet201",
+            224, IMAGENET_MEAN, IMAGENET_STD, "features.norm5",
+        ),
+        Architecture(
+            "inception_v3", "InceptionV3", "inception_v3",
+            299, IMAGENET_MEAN, IMAGENET_STD, "Mixed_7c",
+        ),
+        Architecture(
+            "resnet50", "ResNet50", "resnet50", 224, IMAGENET_MEAN, IMAGENET_STD, "layer4"
+        ),
+        Architecture(
+            "efficientnet_b4", "EfficientNet-B4", "tf_efficientnet_b4",
+            380, IMAGENET_MEAN, IMAGENET_STD, "bn2",
+        ),
+        Architecture(
+            "efficientnet_lite0", "EfficientNet-Lite0", "tf_efficientnet_lite0",
+            224, HALF, HALF, "bn2",
+        ),
+        Architecture("plain_cnn", "Plain CNN", None, 224, HALF, HALF, "features"),
+        # timm's own small network for tests.
+        Architecture(
+            "test_efficientnet", "Test network", "test_efficientnet", 64, HALF, HALF, "bn2"
+        ),
+    )
+}  # fmt: skip
+
+
+def find_architecture(name: str) -> Architecture:
+    """The catalogue's entry, or a UserError that lists what there is."""
+    if name not in ARCHITECTURES:
+        known = ", ".join(n for n in ARCHITECTURES if not n.startswith("test_"))
+        raise UserError("unknown_model", f"There is no architecture {name!r}. Known are: {known}.")
+    return ARCHITECTURES[name]
+
+
+class PlainCNN(nn.Module):
+    """The small baseline: four convolutions with pooling, then one hidden layer."""
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 128)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for number, width in enumerate(widths):
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            if number < len(widths) - 1:
+                layers.append(nn.MaxPool2d(2))
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(channels, 1)
+        )
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) -> (n, 1)."""
+        return self.head(self.features(pictures))
+
+
+class Network(nn.Module):
+    """A backbone with its normalisation in front: RGB 0..1, (n, 3, h, w) -> logits, (n,)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, architecture: Architecture, backbone: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), False)
+        self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The logits."""
+        return self.backbone((pictures - self.mean) / self.std).squeeze(1)
+
+    @property
+    def explained_layer(self) -> nn.Module:
+        """The layer that class activation maps are read from."""
+        return self.backbone.get_submodule(self.architecture.layer)
+
+
+def build_network(
+    name: str, *, side: int | None = None, pretrained: bool = False, dropout: float = 0.0
+) -> Network:
+    """A network with one output, random, or with timm's ImageNet weights from the Hub."""
+    architecture = find_architecture(name)
+    if side is not None:
+        architecture = replace(architecture, side=side)
+    if architecture.timm_name is None:
+        return Network(architecture, PlainCNN())
+    try:
+        backbone = timm.create_model(
+            architecture.timm_name, pretrained=pretrained, num_classes=1, drop_rate=dropout
+        )
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            "no_network",
+            f"The ImageNet weights of {architecture.title} could not be fetched: {error}. "
+            "Train from scratch with --start scratch, or connect to the network.",
+        ) from error
+    _calm_head(backbone)
+    return Network(architecture, backbone)
+
+
+def _calm_head(backbone: nn.Module) -> None:
+    """Start from logits near zero: some of timm's heads, with one output, start at plus-minus 10."""
+    head = backbone.get_classifier()
+    if isinstance(head, nn.Linear):
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+
+
+def load_imagenet_file(network: Network, path: Path) -> None:
+    """Fill a network from an ImageNet checkpoint whose tensors stand in the same order.
+
+    The last layer, which tells a thousand classes apart, is left as it is.
+    """
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    own = network.backbone.state_dict()
+    if len(given) != len(own):
+        raise UserError("weights_mismatch", f"{path} is not made for {network.architecture.title}.")
+    mapped = {
+        name: theirs
+        for (name, ours), theirs in zip(own.items(), given.values(), strict=True)
+        if ours.shape == theirs.shape
+    }
+    if len(own) - len(mapped) > 2:
+        raise UserError("weights_mismatch", f"{path} is not made for {network.architecture.title}.")
+    network.backbone.load_state_dict(mapped, strict=False)
+
+
+@cache
+def count_parameters(name: str) -> int:
+    """How many numbers a network learns."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_network(name).parameters())

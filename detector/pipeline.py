@@ -1,0 +1,136 @@
+"""scan(): the only place that knows the order."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+from detector.errors import UserError
+from detector.faces import FaceFinder, group_people, resize
+from detector.keyframes import choose_frames
+from detector.provenance import read_provenance
+from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan
+from detector.scoring import Detector, Ensemble
+from detector.settings import Progress, Settings, silent
+from detector.verdict import by_suspicion, judge_clip, judge_person
+from detector.video import Clip
+from detector.weights import load_detector
+
+THUMBNAIL = 480  # pixels, longest side of the key frames that a scan keeps
+
+
+def scan(
+    path: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    detector: Detector | Ensemble | None = None,
+    progress: Progress = silent,
+) -> Scan:
+    """Everything that can be said of a clip. `progress` may raise UserError to cancel."""
+    settings = settings or Settings()
+    timings: dict[str, float] = {}
+    began = time.perf_counter()
+    clip = Clip(path, settings)
+    try:
+        if detector is None:
+            detector = load_detector(
+                settings.model, weights=settings.weights, device=settings.device
+            )
+        with _timed(timings, "decode"):
+            choice = choose_frames(_watched(clip, progress), count=settings.key_frames)
+    finally:
+        clip.close()
+
+    finder = FaceFinder(_device_of(detector), margin=detector.margin)
+    key_frames: list[KeyFrame] = []
+    faces: list[Face] = []
+    with _timed(timings, "faces"):
+        for key_frame in choice.key_frames():
+            progress("faces", len(key_frames) / len(choice.frames))
+            faces += finder.find([key_frame])
+            key_frames.append(_thumbnail(key_frame))
+        people = group_people(faces)
+
+    with _timed(timings, "scores"):
+        verdicts = _score(detector, people, settings, progress)
+    provenance = read_provenance(clip.file, clip.metadata)
+    progress("scores", 1.0)
+    timings["total"] = time.perf_counter() - began
+    return Scan(
+        video=clip.info,
+        key_frames=tuple(key_frames),
+        curve=choice.curve,
+        people=tuple(by_suspicion(verdicts)),
+        verdict=judge_clip(verdicts, detector.calibration),
+        model=detector.info,
+        calibration=detector.calibration,
+        settings=asdict(settings),
+        provenance=provenance,
+        timings=timings,
+        warnings=tuple(clip.warnings),
+    )
+
+
+def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Face]:
+    """The scored face nearest to a time, or the most suspicious one of all."""
+    scored = [(person, s) for person in found.people for s in person.scores]
+    if not scored:
+        if found.people:
+            raise UserError("unfit_face", "No face in this clip can be judged or explained.")
+        raise UserError("no_face_at_time", "No face was found in this clip.")
+    if time is None:
+        person, score = max(scored, key=lambda pair: pair[1].probability)
+        return person, score.face
+    person, score = min(scored, key=lambda pair: abs(pair[1].face.time - time))
+    gaps = [b.time - a.time for a, b in zip(found.key_frames, found.key_frames[1:], strict=False)]
+    if abs(score.face.time - time) > max([1.0, *gaps]):
+        raise UserError(
+            "no_face_at_time",
+            f"There is no face near {time:.1f} s; the nearest is at {score.face.time:.1f} s.",
+        )
+    return person, score.face
+
+
+def _score(
+    detector: Detector | Ensemble, people: list[Person], settings: Settings, progress: Progress
+) -> list[PersonVerdict]:
+    """All people's fit faces in one go, then each person's share of the logits."""
+    fit = [face for person in people for face in person.faces if face.unfit is None]
+    logits = []
+    for start in range(0, len(fit), 16):
+        progress("scores", start / len(fit))
+        crops = [face.crop for face in fit[start : start + 16]]
+        logits += detector.score(crops, mirror=settings.mirror).tolist()
+    verdicts, at = [], 0
+    for person in people:
+        count = sum(face.unfit is None for face in person.faces)
+        verdicts.append(judge_person(person, logits[at : at + count], detector.calibration))
+        at += count
+    return verdicts
+
+
+def _watched(clip: Clip, progress: Progress) -> Iterator[Frame]:
+    duration = min(clip.info.duration, 1e9) or 1.0
+    for frame in clip:
+        progress("key frames", min(1.0, frame.time / duration))
+        yield frame
+
+
+def _thumbnail(key_frame: KeyFrame) -> KeyFrame:
+    height, width = key_frame.image.shape[:2]
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return replace(key_frame, image=resize(key_frame.image, *size))
+
+
+def _device_of(detector: Detector | Ensemble) -> str:
+    member = detector.members[0] if isinstance(detector, Ensemble) else detector
+    return "cuda" if member.device.type == "cuda" else "cpu"  # MTCNN fails on MPS
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - began

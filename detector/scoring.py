@@ -1,0 +1,136 @@
+"""Crops -> logits. The network with its normalisation and calibration, and no state beside them."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from detector.architectures import Network
+from detector.errors import UserError
+from detector.faces import resize
+from detector.records import Calibration, Image, ModelInfo
+
+BATCH = 16  # crops a forward pass
+
+
+def choose_device(wanted: str = "auto") -> str:
+    """cuda, mps or cpu; a UserError when the one asked for is not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there.get(wanted, False):
+        raise UserError("no_device", f"There is no {wanted} on this machine: use --device auto.")
+    return wanted
+
+
+def has_fast_half(device: torch.device) -> bool:
+    """Whether half precision is faster: on a GPU, and on a CPU with bf16 instructions."""
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return device.type == "cuda"
+
+
+def autocast(device: torch.device, half: bool = True) -> AbstractContextManager[object]:
+    """bf16 where it is fast, nothing elsewhere."""
+    if half and has_fast_half(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def to_tensor(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(n, 3, h, w) uint8 -> float, 0..1, on the device, in the memory order that is fastest."""
+    moved = pictures.to(device, non_blocking=True).float().div_(255)
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A network ready to judge."""
+
+    info: ModelInfo
+    network: Network = field(repr=False)
+    calibration: Calibration
+    margin: float
+    """Share of the face's box that crops show around it, as the network learned."""
+    device: torch.device
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    """Held while the network runs or explains: hooks sit on the shared network."""
+
+    @property
+    def side(self) -> int:
+        """Side of the network's input, pixels."""
+        return self.network.architecture.side
+
+    def prepare(self, crops: Sequence[Image]) -> torch.Tensor:
+        """Crops of any size -> what the network sees, (n, 3, side, side), 0..1."""
+        sized = np.stack([resize(crop, self.side, self.side) for crop in crops])
+        return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), self.device)
+
+    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The logits, (n,); averaged with those of the mirror image unless told otherwise."""
+        if not crops:
+            return np.zeros(0, np.float32)
+        logits = []
+        for start in range(0, len(crops), BATCH):
+            pictures = self.prepare(crops[start : start + BATCH])
+            with self.lock, torch.inference_mode(), autocast(self.device):
+                made = self.network(pictures).float()
+                if mirror:
+                    made = (made + self.network(pictures.flip(3)).float()) / 2
+            logits.append(made.cpu().numpy())
+        return np.concatenate(logits)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several detectors, their calibrated logits averaged."""
+
+    info: ModelInfo
+    members: tuple[Detector, ...] = field(repr=False)
+    calibration: Calibration
+    margin: float
+
+    @classmethod
+    def join(cls, name: str, members: Sequence[Detector]) -> "Ensemble":
+        """An ensemble under a name; its thresholds are the means of its members'."""
+        if not members:
+            raise UserError("unknown_model", f"The ensemble {name} has no members.")
+        margins = {m.margin for m in members}
+        if len(margins) > 1:
+            raise UserError("weights_mismatch", f"The members of {name} want different crops.")
+        ours = [m.calibration for m in members]
+        calibrated = all(c.calibrated for c in ours)
+        reals = [c.real_logits for c in ours]
+        together: tuple[float, ...] = ()
+        if len({len(r) for r in reals}) == 1:
+            scaled = [np.array(c.real_logits) / c.temperature + c.bias for c in ours]
+            together = tuple(np.mean(scaled, axis=0).tolist())
+        calibration = Calibration(
+            temperature=1.0,
+            bias=0.0,
+            lower=float(np.mean([c.lower for c in ours])),
+            upper=float(np.mean([c.upper for c in ours])),
+            calibrated=calibrated,
+            real_logits=together,
+        )
+        digest = "+".join(m.info.sha256[:16] for m in members)
+        info = ModelInfo(name, "ensemble", digest, calibrated)
+        return cls(info, tuple(members), calibration, margins.pop())
+
+    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The mean of the members' calibrated logits, (n,)."""
+        return np.mean(
+            [
+                m.score(crops, mirror=mirror) / m.calibration.temperature + m.calibration.bias
+                for m in self.members
+            ],
+            axis=0,
+        )

@@ -1,0 +1,180 @@
+"""Small autoencoders trained on portraits, to show the detector what decoders leave behind.
+
+Generators of every kind end in a few layers that turn features into pixels. Whatever they draw,
+these layers leave traces: no sensor noise, a grid from upsampling, skin smoother than skin.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from detector.records import Image
+from detector.scoring import has_fast_half
+from detector.settings import Progress, silent
+from detector.training.portraits import Portrait
+
+UPSAMPLERS = "nearest", "transposed", "shuffle"
+
+
+def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
+    if kind == "transposed":
+        return nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1)
+    if kind == "shuffle":
+        return nn.Sequential(
+            nn.Conv2d(channels, wanted * 4, 3, padding=1), nn.PixelShuffle(2)
+        )
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, wanted, 3, padding=1)
+    )
+
+
+class Autoencoder(nn.Module):
+    """Convolutions down to 1/2**depth of the size, `latent` channels there, and up again."""
+
+    def __init__(self, kind: str, depth: int, latent: int, width: int = 24) -> None:
+        super().__init__()
+        self.stride = 2**depth
+        down: list[nn.Module] = []
+        channels = 3
+        for level in range(depth):
+            wanted = width * min(2**level, 4)
+            down += [nn.Conv2d(channels, wanted, 4, stride=2, padding=1), nn.SiLU()]
+            down += [nn.Conv2d(wanted, wanted, 3, padding=1), nn.SiLU()]
+            channels = wanted
+        self.encode = nn.Sequential(*down, nn.Conv2d(channels, latent, 1))
+        up: list[nn.Module] = [nn.Conv2d(latent, channels, 3, padding=1), nn.SiLU()]
+        for level in reversed(range(depth)):
+            wanted = width * min(2 ** max(level - 1, 0), 4)
+            up += [_upsample(kind, channels, wanted), nn.SiLU()]
+            up += [nn.Conv2d(wanted, wanted, 3, padding=1), nn.SiLU()]
+            channels = wanted
+        self.decode = nn.Sequential(*up, nn.Conv2d(channels, 3, 3, padding=1))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) in -1..1 -> the same shape; h and w multiples of the stride."""
+        return self.decode(self.encode(pictures))
+
+
+class Decoder:
+    """An autoencoder that re-makes RGB pictures of any size."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        self.network = network.eval().to(memory_format=torch.channels_last)
+
+    def remake(self, image: Image) -> Image:
+        """The picture as the network draws it."""
+        height, width = image.shape[:2]
+        stride = self.network.stride
+        below, right = -height % stride, -width % stride
+        padded = np.pad(image, ((0, below), (0, right), (0, 0)), mode="edge")
+        pixels = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            made = self.network(pixels.contiguous(memory_format=torch.channels_last))
+        made = (made.float()[0].permute(1, 2, 0) * 127.5 + 127.5).round().clamp(0, 255)
+        return np.ascontiguousarray(made.to(torch.uint8).numpy()[:height, :width])
+
+
+def save_decoder(path: Path, network: Autoencoder, kind: str, depth: int, latent: int) -> None:
+    """Write one autoencoder as safetensors, its shape in the header."""
+    shape = {"kind": kind, "depth": str(depth), "latent": str(latent)}
+    tensors = {name: t.detach().half().contiguous() for name, t in network.state_dict().items()}
+    save_file(tensors, path, metadata=shape)
+
+
+def load_decoders(folder: Path) -> list[Decoder]:
+    """All autoencoders of a folder, in the order of their names."""
+    decoders = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as opened:
+            shape = opened.metadata()
+        network = Autoencoder(shape["kind"], int(shape["depth"]), int(shape["latent"]))
+        network.load_state_dict({n: t.float() for n, t in load_file(path).items()})
+        decoders.append(Decoder(network))
+    return decoders
+
+
+def _critic(width: int = 32) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width * 2, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width * 2, width * 2, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width * 2, 1, 3, padding=1),
+    )
+
+
+def _patches(
+    portraits: Sequence[Portrait], count: int, side: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """Random squares of random portraits, (count, 3, side, side), -1..1."""
+    patches = []
+    while len(patches) < count:
+        image = portraits[int(rng.integers(len(portraits)))].image
+        wanted = max(side, round(image.shape[0] * rng.uniform(0.45, 1.0)))
+        image = cv2.resize(image, (wanted, wanted), interpolation=cv2.INTER_AREA)
+        x, y = rng.integers(0, wanted - side + 1, 2)
+        patches.append(image[y : y + side, x : x + side])
+    pixels = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def train_decoder(
+    portraits: Sequence[Portrait],
+    kind: str,
+    depth: int,
+    latent: int,
+    *,
+    steps: int = 1500,
+    batch: int = 8,
+    side: int = 128,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Autoencoder:
+    """An autoencoder that draws portraits, in its second half against a critic of patches."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = Autoencoder(kind, depth, latent).to(memory_format=torch.channels_last)
+    critic = _critic().to(memory_format=torch.channels_last)
+    ours = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.5, 0.99), weight_decay=0.0)
+    theirs = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.99), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(ours, steps, eta_min=1e-4)
+    half = has_fast_half(torch.device("cpu"))
+    for step in range(steps):
+        real = _patches(portraits, batch, side, rng)
+        adversarial = step > steps // 2
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            made = network(real)
+        made = made.float()
+        loss = (made - real).abs().mean() + 0.5 * _edge_loss(made, real)
+        if adversarial:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                judged = critic(made).float()
+            loss = loss - 0.02 * judged.mean()
+        ours.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        ours.step()
+        schedule.step()
+        if adversarial:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                on_real, on_made = critic(real).float(), critic(made.detach()).float()
+            hinge = (1 - on_real).relu().mean() + (1 + on_made).relu().mean()
+            theirs.zero_grad(set_to_none=True)
+            hinge.backward()
+            theirs.step()
+        progress("decoder", (step + 1) / steps)
+    return network
+
+
+def _edge_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Difference of the pictures' slopes, so that edges are drawn, not only tones."""
+    across = (made.diff(dim=3) - real.diff(dim=3)).abs().mean()
+    return across + (made.diff(dim=2) - real.diff(dim=2)).abs().mean()

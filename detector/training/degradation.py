@@ -1,0 +1,197 @@
+"""What cameras, editors, encoders and platforms do to pictures, real and forged alike.
+
+`photograph` comes before a forgery is made, `deliver` after it. Both classes go through both with
+the same chances, so that neither blur nor compression tells them apart.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from detector.faces import resize
+from detector.records import Image
+from detector.video import Recoder
+
+H264_CRF = 16, 43  # from visually clean to what FaceForensics++ calls c40 and beyond
+JPEG_QUALITY = 30, 96
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """True as often as said."""
+    return bool(rng.random() < probability)
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number between low and high, its logarithm evenly spread."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def to_uint8(image: np.ndarray) -> Image:
+    """Rounded and clipped to 0..255."""
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; sigma in pixels."""
+    return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.05))
+
+
+def photograph(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
+    """Light, lens, sensor, first encoding. `head` is a soft mask of the head, `width` the face's."""
+    if chance(rng, 0.45):
+        image = grade(image, rng)
+    if chance(rng, 0.3):
+        image = relight(image, rng)
+    if chance(rng, 0.3):
+        image = blur_background(image, head, width, rng)
+    if chance(rng, 0.25):
+        image = blur(image, width * log_uniform(rng, 0.004, 0.02))
+    if chance(rng, 0.12):
+        image = blur_motion(image, width, rng)
+    if chance(rng, 0.1):
+        image = smooth_skin(image, head, rng)
+    if chance(rng, 0.4):
+        image = add_noise(image, rng)
+    if chance(rng, 0.25):
+        image = encode_jpeg(image, int(rng.integers(45, 97)))
+    elif chance(rng, 0.15):
+        image = encode_h264([image], int(rng.integers(16, 30)), rng)[0]
+    return image
+
+
+def grade(image: Image, rng: np.random.Generator) -> Image:
+    """A colourist's hand: tone curve, tint, saturation."""
+    gamma = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.06, 3))
+    black, white = rng.uniform(-18, 25), rng.uniform(225, 275)
+    levels = np.linspace(0, 1, 256)[:, None] ** gamma
+    table = to_uint8(black + levels * (white - black))
+    image = np.stack([cv2.LUT(image[..., c], table[:, c]) for c in range(3)], axis=-1)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    saturation = 0.0 if chance(rng, 0.03) else rng.uniform(0.4, 1.5)
+    return to_uint8(grey + (image - grey) * saturation)
+
+
+def relight(image: Image, rng: np.random.Generator) -> Image:
+    """Light from one side."""
+    height, width = image.shape[:2]
+    angle = rng.uniform(0, 2 * np.pi)
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
+    light = np.exp((across + down) * rng.uniform(0.1, 0.6))[..., None]
+    return to_uint8(image * (light * rng.normal(1, 0.03, 3)))
+
+
+def blur_background(
+    image: Image, head: np.ndarray, width: float, rng: np.random.Generator
+) -> Image:
+    """A shallow depth of field."""
+    behind = blur(image, width * log_uniform(rng, 0.02, 0.15)).astype(np.float32)
+    soft = blur(head, width * rng.uniform(0.03, 0.12))[..., None]
+    return to_uint8(image * soft + behind * (1 - soft))
+
+
+def blur_motion(image: Image, width: float, rng: np.random.Generator) -> Image:
+    """The head or the camera moved while the shutter was open."""
+    length = max(2, round(width * log_uniform(rng, 0.015, 0.07)))
+    kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
+    angle = rng.uniform(0, np.pi)
+    reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    start, end = np.rint(length - reach).astype(int), np.rint(length + reach).astype(int)
+    cv2.line(kernel, tuple(map(int, start)), tuple(map(int, end)), 1.0)
+    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+
+
+def smooth_skin(image: Image, head: np.ndarray, rng: np.random.Generator) -> Image:
+    """Make-up, a beauty filter, strong denoising in the camera: real faces have them too."""
+    smooth = cv2.bilateralFilter(image, 5, rng.uniform(10, 40), 5).astype(np.float32)
+    share = rng.uniform(0.3, 1.0) * (head[..., None] if chance(rng, 0.5) else 1.0)
+    return to_uint8(image * (1 - share) + smooth * share)
+
+
+def add_noise(image: Image, rng: np.random.Generator) -> Image:
+    """Sensor noise and film grain: stronger in the shadows, sometimes coarse, sometimes coloured."""
+    shape = image.shape if chance(rng, 0.5) else (*image.shape[:2], 1)
+    noise = rng.standard_normal(shape, np.float32)
+    if chance(rng, 0.5):
+        noise = blur(noise, rng.uniform(0.4, 1.0)).reshape(shape)
+        noise /= noise.std() + 1e-6
+    strength = log_uniform(rng, 0.8, 12) * (1.15 - image.mean(axis=2, keepdims=True) / 300)
+    return to_uint8(image + noise * strength)
+
+
+def encode_jpeg(image: Image, quality: int) -> Image:
+    """The picture after JPEG."""
+    _, coded = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def encode_h264(images: Sequence[Image], crf: int, rng: np.random.Generator) -> list[Image]:
+    """The pictures after h264, each as a later frame of a clip in which it moves a little."""
+    before = int(rng.integers(0, 3))
+    steps = rng.integers(-2, 3, (before, 2))
+    coded = []
+    for image in images:
+        moved = [
+            cv2.warpAffine(
+                image,
+                np.array([[1, 0, x], [0, 1, y]], np.float32),
+                (image.shape[1], image.shape[0]),
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for x, y in steps
+        ]
+        coded.append(Recoder(crf, "superfast" if before else "veryfast").run([*moved, image])[-1])
+    return coded
+
+
+def deliver(image: Image, width: float, smallest: float, rng: np.random.Generator) -> Image:
+    """Resizing, titles, encoding and encoding again, on the way to who looks at it.
+
+    `width` is the face's, in pixels; it ends no smaller than `smallest`.
+    """
+    if chance(rng, 0.5) and width > smallest:
+        factor = log_uniform(rng, smallest / width, 1.0)
+        side = max(16, round(image.shape[1] * factor))
+        method = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(3))]
+        image = cv2.resize(image, (side, side), interpolation=method)
+    if chance(rng, 0.15):
+        image = blur(image, log_uniform(rng, 0.3, 1.2))
+    if chance(rng, 0.1):
+        soft = blur(image, rng.uniform(0.7, 1.6)).astype(np.float32)
+        image = to_uint8(image + (image - soft) * rng.uniform(0.2, 1.0))
+    if chance(rng, 0.05):
+        image = draw_title(image, rng)
+    kind = rng.random()
+    if kind < 0.7:
+        image = encode_h264([image], int(rng.integers(*H264_CRF)), rng)[0]
+        if chance(rng, 0.15):
+            image = encode_h264([image], int(rng.integers(20, 36)), rng)[0]
+    elif kind < 0.85:
+        image = encode_jpeg(image, int(rng.integers(*JPEG_QUALITY)))
+    if chance(rng, 0.2):
+        image = grade(image, rng)
+    return image
+
+
+def draw_title(image: Image, rng: np.random.Generator) -> Image:
+    """A station's logo, a name, a subtitle."""
+    image = image.copy()
+    height, width = image.shape[:2]
+    text = "".join(chr(c) for c in rng.integers(65, 91, int(rng.integers(3, 16))))
+    place = int(rng.integers(0, width // 2)), int(rng.integers(height // 8, height))
+    colour = tuple(int(v) for v in rng.integers(0, 256, 3))
+    scale = width / 300 * rng.uniform(0.4, 1.4)
+    cv2.putText(image, text, place, int(rng.integers(0, 5)), scale, colour, 1, cv2.LINE_AA)
+    return image
+
+
+def shrink_and_enlarge(image: Image, side: int, rng: np.random.Generator) -> Image:
+    """Through a small picture and back, with a kernel chosen at random."""
+    height, width = image.shape[:2]
+    small = resize(image, side, max(1, round(side * height / width)))
+    method = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+    chosen = method[int(rng.choice(4, p=[0.08, 0.4, 0.37, 0.15]))]
+    return cv2.resize(small, (width, height), interpolation=chosen)

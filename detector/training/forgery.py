@@ -1,0 +1,445 @@
+"""Forgeries made from real faces, to learn from where no deepfakes are at hand.
+
+The idea of blending a face with an altered copy of itself is Shiohara and Yamasaki's ("Detecting
+Deepfakes with Self-Blended Images", CVPR 2022). Beside it stand kin that widen what is covered:
+another person's face, a face through a bottleneck, mouth or eyes alone, a whole picture re-made
+by a decoder. Every pair is made from one portrait and both halves go through the same camera and
+the same encoders, so that only the forgery tells them apart. All of it follows from a seed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from detector.faces import resize
+from detector.records import Image
+from detector.training.decoders import Decoder
+from detector.training.degradation import (
+    blur,
+    chance,
+    deliver,
+    log_uniform,
+    photograph,
+    shrink_and_enlarge,
+    to_uint8,
+)
+from detector.training.masks import draw_mask, outline, part_mask
+from detector.training.portraits import PORTRAIT_MARGIN, Portrait
+
+KINDS = {"self": 0.38, "swap": 0.18, "bottleneck": 0.13, "part": 0.13, "synthetic": 0.18}
+"""The kinds of forgery and the share of each."""
+
+CANVAS = 2.05  # side of the working picture, in face boxes: room for the loosest crop
+WORKING_WIDTH = 56, 220  # pixels of face width while a forgery is made
+SMALLEST_DELIVERED = 44  # pixels of face width
+DONORS = 8  # people looked at to find one who resembles the target
+GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A crop to learn from."""
+
+    image: Image
+    """Square, as the network sees it."""
+    fake: bool
+    kind: str
+    mask: np.ndarray = field(repr=False, compare=False)
+    """Float32, same size: how much of each pixel was replaced."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A portrait brought to a working size."""
+
+    image: Image
+    landmarks: np.ndarray
+    box: float
+    """Longer side of the face's box, pixels; the box's centre is the picture's."""
+    width: float
+    """Width of the face, pixels."""
+
+
+Forgery = Callable[[Stage, np.random.Generator], tuple[Image, np.ndarray]]
+"""Makes a forged picture and the mask of what was altered."""
+
+
+class Forger:
+    """Makes pairs of a real and a forged crop from portraits."""
+
+    def __init__(
+        self,
+        portraits: Sequence[Portrait],
+        *,
+        side: int = 224,
+        margin: float = 0.5,
+        kinds: dict[str, float] | None = None,
+        decoders: Sequence[Decoder] = (),
+        degrade: bool = True,
+        jitter: bool = True,
+    ) -> None:
+        """`side` and `margin` are the crop's; `degrade` and `jitter` can be off for studies."""
+        self.portraits = portraits
+        self.side = side
+        self.margin = margin
+        self.decoders = decoders
+        self.degrade = degrade
+        self.jitter = jitter
+        kinds = KINDS if kinds is None else kinds
+        self.kinds = list(kinds)
+        self.shares = np.array([kinds[k] for k in self.kinds]) / sum(kinds.values())
+        weights = np.array(
+            [(GREY_SHARE if p.grey else 1.0) * min(1.0, p.face_width / 100) for p in portraits]
+        )
+        self.weights = np.cumsum(weights / weights.sum())
+        self.appearances = np.stack([p.appearance for p in portraits])
+
+    def draw(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
+        """A pair from a portrait drawn by the seed."""
+        rng = np.random.default_rng(seed)
+        return self.pair(int(np.searchsorted(self.weights, rng.random())), seed)
+
+    def pair(self, number: int, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
+        """A real and a forged crop of portrait `number`."""
+        rng = np.random.default_rng((*seed, 1))
+        stage = self._set_stage(self.portraits[number % len(self.portraits)], rng)
+        kind = str(rng.choice(self.kinds, p=self.shares))
+        forged, mask = self._forge(kind, stage, np.random.default_rng((*seed, 2)))
+        finish = (*seed, 3)
+        real = self._finish(stage, stage.image, np.zeros_like(mask), finish)
+        fake = self._finish(stage, forged, mask, finish)
+        return Sample(real[0], False, "real", real[1]), Sample(fake[0], True, kind, fake[1])
+
+    def _set_stage(self, portrait: Portrait, rng: np.random.Generator) -> Stage:
+        native = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN)
+        low, high = WORKING_WIDTH
+        high = float(np.clip(portrait.face_width * 1.1, low + 8, high))
+        width = log_uniform(rng, low, high) if self.degrade else high
+        angle = rng.normal(0, 6) if self.jitter and chance(rng, 0.5) else 0.0
+        image, landmarks, box = place(portrait, native * width / portrait.face_width, angle)
+        stage = Stage(image, landmarks, box, width)
+        if not self.degrade:
+            return stage
+        head = part_mask(image.shape, landmarks, "head")
+        return replace(stage, image=photograph(image, head, width, rng))
+
+    def _forge(
+        self, kind: str, stage: Stage, rng: np.random.Generator
+    ) -> tuple[Image, np.ndarray]:
+        if kind == "swap":
+            return swap(stage, self._donor(stage, rng), rng)
+        if kind == "synthetic":
+            return synthesise(stage, self.decoders, rng)
+        makers: dict[str, Forgery] = {
+            "self": blend_self, "bottleneck": squeeze, "part": alter_part,
+        }  # fmt: skip
+        return makers[kind](stage, rng)
+
+    def _donor(self, stage: Stage, rng: np.random.Generator) -> Portrait:
+        """Of a few portraits, the one that fits best: forgers choose too."""
+        drawn = [
+            self.portraits[int(np.searchsorted(self.weights, rng.random()))]
+            for _ in range(DONORS)
+        ]
+        target = shape_of(stage.landmarks)
+        misfit = [float(np.abs(shape_of(p.landmarks) - target).sum()) for p in drawn]
+        return drawn[int(np.argmin(misfit))]
+
+    def _finish(
+        self, stage: Stage, image: Image, mask: np.ndarray, seed: tuple[int, ...]
+    ) -> tuple[Image, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        side = image.shape[0]
+        share, shift, mirrored = (1 + self.margin) / CANVAS, np.zeros(2), False
+        if self.jitter:
+            share *= float(np.clip(rng.normal(1, 0.06), 0.85, 1.2))
+            shift = rng.normal(0, 0.025, 2)
+            mirrored = chance(rng, 0.5)
+        if self.degrade:
+            image = deliver(image, stage.width, SMALLEST_DELIVERED, rng)
+        crop = cut_middle(image, share, shift * image.shape[0] / CANVAS, self.side)
+        covered = cut_middle(mask, share, shift * side / CANVAS, self.side)
+        if mirrored:
+            crop, covered = crop[:, ::-1], covered[:, ::-1]
+        return np.ascontiguousarray(crop), np.ascontiguousarray(covered)
+
+
+def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarray, float]:
+    """The portrait scaled so that its face box is `box` pixels long, turned, in a canvas."""
+    scale = box * (1 + PORTRAIT_MARGIN) / portrait.image.shape[0]
+    side = max(32, round(box * CANVAS / 2) * 2)
+    whole = max(side, round(portrait.image.shape[0] * scale))
+    scale = whole / portrait.image.shape[0]
+    image = resize(portrait.image, whole, whole)
+    landmarks = portrait.landmarks * scale
+    if angle:
+        matrix = cv2.getRotationMatrix2D((whole / 2, whole / 2), angle, 1.0)
+        image = cv2.warpAffine(
+            image, matrix, (whole, whole), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        landmarks = landmarks @ matrix[:, :2].T + matrix[:, 2]
+    start = (whole - side) // 2
+    image = np.ascontiguousarray(image[start : start + side, start : start + side])
+    return image, landmarks - start, side / CANVAS
+
+
+def cut_middle(image: np.ndarray, share: float, shift: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of a square picture, `share` of its side long, moved by `shift`."""
+    whole = image.shape[0]
+    length = min(whole, round(whole * share))
+    start = np.clip(np.rint((whole - length) / 2 + shift), 0, whole - length).astype(int)
+    middle = image[start[1] : start[1] + length, start[0] : start[0] + length]
+    return resize(middle, side, side)
+
+
+def shape_of(landmarks: np.ndarray) -> np.ndarray:
+    """The landmarks without place and size."""
+    centred = landmarks - landmarks.mean(0)
+    return centred / np.linalg.norm(centred)
+
+
+def blend_mask(
+    stage: Stage, rng: np.random.Generator, parts: Sequence[str] = (), hard: float = 0.1
+) -> np.ndarray:
+    """A deformed, softened mask. `hard` is the chance of an edge that was left sharp."""
+    parts = parts or ("face", "face", "face", "head", "inner", "lower", "square")
+    polygon = outline(stage.landmarks, str(rng.choice(parts)))
+    middle = polygon.mean(0)
+    polygon = middle + (polygon - middle) * rng.uniform(0.85, 1.12, 2)
+    polygon = polygon + rng.normal(0, 0.025 * stage.width, polygon.shape)
+    mask = draw_mask(stage.image.shape, polygon)
+    if chance(rng, 0.5):
+        mask = deform(mask, stage.width * rng.uniform(0.01, 0.04), stage.width * 0.25, rng)
+        mask = np.clip(mask, 0, 1)
+    if not chance(rng, hard):
+        mask = blur(mask, stage.width * log_uniform(rng, 0.012, 0.09))
+        if chance(rng, 0.5):  # softened inwards alone, as blending tools do
+            mask = np.clip(mask * 2 - 1, 0, 1)
+            mask = mask / max(float(mask.max()), 1e-6)
+    return mask
+
+
+def deform(
+    image: np.ndarray, strength: float, reach: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Moved by a smooth random field: `strength` is its deviation in pixels, `reach` its scale."""
+    height, width = image.shape[:2]
+    size = max(2, round(width / max(reach, 1.0))), max(2, round(height / max(reach, 1.0)))
+    moves = rng.normal(0, strength, (size[1], size[0], 2)).astype(np.float32)
+    moves = cv2.resize(moves, (width, height), interpolation=cv2.INTER_CUBIC)
+    return move(image, moves)
+
+
+def move(image: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Each pixel taken from where `moves`, height x width x 2 in pixels, points."""
+    height, width = image.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.remap(
+        image, x + moves[..., 0], y + moves[..., 1], cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+
+
+def paste(below: Image, above: Image, mask: np.ndarray) -> Image:
+    """`above` where the mask is 1, `below` where it is 0."""
+    alpha = mask[..., None]
+    return to_uint8(below * (1 - alpha) + above * alpha)
+
+
+def shift_colours(image: Image, rng: np.random.Generator, strength: float = 1.0) -> Image:
+    """Channels, hue, saturation, brightness and contrast a little off."""
+    moved = image + rng.normal(0, 8 * strength, 3)
+    hsv = cv2.cvtColor(to_uint8(moved), cv2.COLOR_RGB2HSV).astype(np.int16)
+    hsv[..., 0] = (hsv[..., 0] + int(rng.normal(0, 3 * strength))) % 180
+    hsv[..., 1] = np.clip(hsv[..., 1] * np.exp(rng.normal(0, 0.15 * strength)), 0, 255)
+    moved = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
+    contrast = np.exp(rng.normal(0, 0.1 * strength))
+    return to_uint8((moved - 128) * contrast + 128 + rng.normal(0, 8 * strength))
+
+
+def change_detail(image: Image, width: float, rng: np.random.Generator) -> Image:
+    """Sharper, softer, coarser or cleaner than it was."""
+    kind = int(rng.choice(4, p=[0.3, 0.35, 0.25, 0.1]))
+    if kind == 0:
+        soft = blur(image, rng.uniform(0.6, 2.0)).astype(np.float32)
+        return to_uint8(image + (image - soft) * rng.uniform(0.3, 1.5))
+    if kind == 1:
+        factor = log_uniform(rng, 1.4, 4.0)
+        return shrink_and_enlarge(image, max(8, round(image.shape[1] / factor)), rng)
+    if kind == 2:
+        return blur(image, width * log_uniform(rng, 0.005, 0.025))
+    return cv2.bilateralFilter(image, 5, rng.uniform(20, 60), 4)
+
+
+def blend_self(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """The face blended with an altered copy of itself."""
+    altered = stage.image
+    if chance(rng, 0.85):
+        altered = shift_colours(altered, rng, rng.uniform(0.4, 1.4))
+    if chance(rng, 0.8):
+        altered = change_detail(altered, stage.width, rng)
+    inside, around = (altered, stage.image) if chance(rng, 0.6) else (stage.image, altered)
+    matrix = cv2.getRotationMatrix2D(
+        (inside.shape[1] / 2, inside.shape[0] / 2), rng.normal(0, 1.2), rng.normal(1, 0.025)
+    )
+    matrix[:, 2] += rng.normal(0, 0.02, 2) * stage.width
+    size = inside.shape[1], inside.shape[0]
+    inside = cv2.warpAffine(
+        inside, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    if chance(rng, 0.4):
+        inside = deform(inside, stage.width * rng.uniform(0.004, 0.015), stage.width * 0.3, rng)
+    mask = blend_mask(stage, rng) * rng.choice([0.3, 0.5, 0.75, 1.0, 1.0, 1.0])
+    return paste(around, inside, mask), mask
+
+
+def match_colours(source: Image, target: Image, where: np.ndarray) -> Image:
+    """The source's colours brought to the target's mean and spread inside a mask."""
+    inside = where > 0.5
+    if int(inside.sum()) < 16:
+        return source
+    lab, goal = (cv2.cvtColor(i, cv2.COLOR_RGB2LAB).astype(np.float32) for i in (source, target))
+    have, want = lab[inside], goal[inside]
+    scale = np.clip(want.std(0) / (have.std(0) + 1e-3), 0.5, 2.0)
+    lab = (lab - have.mean(0)) * scale + want.mean(0)
+    return cv2.cvtColor(to_uint8(lab), cv2.COLOR_LAB2RGB)
+
+
+def swap(stage: Stage, donor: Portrait, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """Another person's face, brought into place, its colours matched, blended in."""
+    size = stage.image.shape[1], stage.image.shape[0]
+    scale = stage.width / donor.face_width
+    source = donor.image
+    if scale < 1:
+        side = max(16, round(source.shape[0] * scale))
+        source, scale = resize(source, side, side), side / donor.image.shape[0]
+    else:
+        scale = 1.0
+    points = (donor.landmarks * scale).astype(np.float32)
+    estimate = cv2.estimateAffinePartial2D if chance(rng, 0.4) else cv2.estimateAffine2D
+    matrix, _ = estimate(points, stage.landmarks.astype(np.float32), method=cv2.LMEDS)
+    if matrix is None:
+        return blend_self(stage, rng)
+    source = cv2.warpAffine(
+        source, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    if chance(rng, 0.5):  # what a swapping network's bottleneck leaves of it
+        side = log_uniform(rng, 48, 128) * stage.image.shape[1] / stage.box
+        source = shrink_and_enlarge(source, max(16, min(round(side), size[0])), rng)
+    mask = blend_mask(stage, rng, ("face", "face", "inner", "head"), hard=0.2)
+    if chance(rng, 0.85):
+        source = match_colours(source, stage.image, mask)
+    if chance(rng, 0.3):
+        source = shift_colours(source, rng, 0.6)
+    if chance(rng, 0.15):
+        forged = clone(stage.image, source, mask)
+        if forged is not None:
+            return forged, mask
+    return paste(stage.image, source, mask), mask
+
+
+def clone(target: Image, source: Image, mask: np.ndarray) -> Image | None:
+    """Poisson blending, where the mask allows it."""
+    region = (mask > 0.5).astype(np.uint8) * 255
+    region[:2], region[-2:], region[:, :2], region[:, -2:] = 0, 0, 0, 0
+    x, y, width, height = cv2.boundingRect(region)
+    if width < 8 or height < 8:
+        return None
+    return cv2.seamlessClone(
+        source, target, region, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE
+    )
+
+
+def squeeze(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """The face through a low-resolution bottleneck, as early swapping networks leave it."""
+    side = log_uniform(rng, 28, max(32.0, min(96.0, stage.width * 0.7)))
+    side *= stage.image.shape[1] / stage.box
+    made = shrink_and_enlarge(stage.image, max(12, round(side)), rng)
+    if chance(rng, 0.5):
+        made = shift_colours(made, rng, 0.5)
+    if chance(rng, 0.5):
+        soft = blur(made, rng.uniform(0.8, 2.0)).astype(np.float32)
+        made = to_uint8(made + (made - soft) * rng.uniform(0.3, 1.5))
+    if chance(rng, 0.5):
+        made = deform(made, stage.width * rng.uniform(0.003, 0.012), stage.width * 0.25, rng)
+    mask = blend_mask(stage, rng)
+    return paste(stage.image, made, mask), mask
+
+
+def alter_part(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """Mouth, eyes or the lower face alone: re-enactment and lip synchronisation."""
+    part = str(rng.choice(["mouth", "mouth", "lower", "lower", "eyes"]))
+    made = stage.image
+    if chance(rng, 0.7):
+        made = move_part(made, stage, "eyes" if part == "eyes" else "mouth", rng)
+    if chance(rng, 0.7):
+        side = log_uniform(rng, 32, max(40.0, min(110.0, stage.width * 0.8)))
+        side *= stage.image.shape[1] / stage.box
+        made = shrink_and_enlarge(made, max(12, round(side)), rng)
+    else:
+        made = change_detail(made, stage.width, rng)
+    if chance(rng, 0.5):
+        made = shift_colours(made, rng, 0.5)
+    mask = blend_mask(stage, rng, (part,), hard=0.15)
+    return paste(stage.image, made, mask), mask
+
+
+def move_part(image: Image, stage: Stage, part: str, rng: np.random.Generator) -> Image:
+    """The mouth or the eyes opened, closed, widened by a smooth local stretch."""
+    points = stage.landmarks[3:5] if part == "mouth" else stage.landmarks[:2]
+    centre = points.mean(0)
+    height, width = image.shape[:2]
+    x, y = np.meshgrid(np.arange(width) - centre[0], np.arange(height) - centre[1])
+    reach = stage.width * rng.uniform(0.12, 0.25)
+    fall = np.exp(-(x**2 + (y * 1.3) ** 2) / (2 * reach**2))
+    stretch = rng.normal(0, (0.12, 0.25))
+    shift = rng.normal(0, 0.02, 2) * stage.width
+    moves = np.stack([(x * stretch[0] + shift[0]) * fall, (y * stretch[1] + shift[1]) * fall], -1)
+    return move(image, moves.astype(np.float32))
+
+
+def synthesise(
+    stage: Stage, decoders: Sequence[Decoder], rng: np.random.Generator
+) -> tuple[Image, np.ndarray]:
+    """The whole picture, or the whole head, re-made by a decoder: portrait animation."""
+    image = stage.image
+    if chance(rng, 0.5):
+        image = move_part(image, stage, str(rng.choice(["mouth", "eyes"])), rng)
+    if chance(rng, 0.4):
+        image = deform(image, stage.width * rng.uniform(0.004, 0.015), stage.width * 0.4, rng)
+    if decoders and chance(rng, 0.75):
+        made = decoders[int(rng.integers(len(decoders)))].remake(image)
+        if chance(rng, 0.7):  # large generators get tones right where small ones do not
+            reach = stage.width * log_uniform(rng, 0.03, 0.15)
+            made = to_uint8(made + blur(image.astype(np.float32), reach) - blur(made, reach))
+    else:
+        made = upsample_unevenly(image, rng)
+    if chance(rng, 0.3):
+        made = shift_colours(made, rng, 0.4)
+    if chance(rng, 0.25):
+        mask = blend_mask(stage, rng, ("head", "square", "face"))
+    else:
+        mask = np.ones(image.shape[:2], np.float32)
+    return paste(stage.image, made, mask), mask
+
+
+def upsample_unevenly(image: Image, rng: np.random.Generator) -> Image:
+    """Through half or quarter resolution and up by transposed convolution with an uneven kernel.
+
+    Such layers treat odd and even pixels differently, which leaves a faint grid.
+    """
+    height, width = image.shape[:2]
+    factor = int(rng.choice([2, 2, 4]))
+    made = resize(image, max(8, width // factor), max(8, height // factor)).astype(np.float32)
+    for _ in range(factor // 2):
+        wide = np.zeros((made.shape[0] * 2, made.shape[1] * 2, 3), np.float32)
+        wide[::2, ::2] = made
+        taps = np.array([1, 3, 3, 1], np.float32) / 4
+        kernel = np.outer(taps, taps) * np.exp(rng.normal(0, log_uniform(rng, 0.005, 0.08), (4, 4)))
+        kernel *= 4 / kernel.sum()
+        made = cv2.filter2D(wide, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT)
+    soft = blur(made, 1.2)
+    made = made + (made - soft) * rng.uniform(0.0, 1.2)
+    return resize(to_uint8(made), width, height)

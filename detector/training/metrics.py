@@ -1,0 +1,182 @@
+"""Figures of merit. Pure functions of labels (1 is fake) and scores or probabilities."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+Numbers = np.ndarray
+EPSILON = 1e-7
+
+
+def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
+    """The paper's cost-sensitive weights: n / (classes x n_class), for each class."""
+    counts = np.bincount(np.asarray(labels, int), minlength=classes).astype(float)
+    return np.divide(
+        counts.sum(), classes * counts, out=np.zeros_like(counts), where=counts > 0
+    )
+
+
+def rank(values: Numbers) -> Numbers:
+    """Ranks from 1, ties share their mean rank."""
+    values = np.asarray(values, float)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def auc(labels: Numbers, scores: Numbers) -> float:
+    """Area under the ROC curve: how often a fake scores above a real; NaN for one class."""
+    labels = np.asarray(labels, bool)
+    fakes, reals = int(labels.sum()), int((~labels).sum())
+    if not fakes or not reals:
+        return float("nan")
+    total = rank(scores)[labels].sum()
+    return float((total - fakes * (fakes + 1) / 2) / (fakes * reals))
+
+
+def roc(labels: Numbers, scores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """False alarm rate, hit rate and threshold, from the highest threshold down."""
+    labels, scores = np.asarray(labels, bool), np.asarray(scores, float)
+    order = np.argsort(-scores, kind="stable")
+    scores, labels = scores[order], labels[order]
+    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True))
+    hits = np.cumsum(labels)[ends] / max(1, labels.sum())
+    alarms = np.cumsum(~labels)[ends] / max(1, (~labels).sum())
+    return (
+        np.append(0.0, alarms), np.append(0.0, hits), np.append(np.inf, scores[ends])
+    )  # fmt: skip
+
+
+def equal_error_rate(labels: Numbers, scores: Numbers) -> float:
+    """Where false alarms and misses are equally frequent."""
+    alarms, hits, _ = roc(labels, scores)
+    gap = alarms - (1 - hits)
+    after = int(np.argmax(gap >= 0))
+    if after == 0:
+        return float(alarms[0])
+    share = -gap[after - 1] / (gap[after] - gap[after - 1] + 1e-12)
+    return float(alarms[after - 1] + share * (alarms[after] - alarms[after - 1]))
+
+
+def average_precision(labels: Numbers, scores: Numbers) -> float:
+    """Precision averaged over the fakes in the order of their scores."""
+    labels, scores = np.asarray(labels, bool), np.asarray(scores, float)
+    if not labels.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    labels, scores = labels[order], scores[order]
+    ends = np.flatnonzero(np.append(np.diff(scores) != 0, True))
+    hits = np.cumsum(labels)[ends]
+    return float((np.diff(np.append(0, hits)) / labels.sum() * hits / (ends + 1)).sum())
+
+
+def confusion(labels: Numbers, decided: Numbers) -> Numbers:
+    """2 x 2: rows are the truth (real, fake), columns the decision."""
+    table = np.zeros((2, 2), int)
+    np.add.at(table, (np.asarray(labels, int), np.asarray(decided, int)), 1)
+    return table
+
+
+def log_loss(labels: Numbers, probabilities: Numbers) -> float:
+    """Mean negative log likelihood."""
+    p = np.clip(np.asarray(probabilities, float), EPSILON, 1 - EPSILON)
+    labels = np.asarray(labels, float)
+    return float(-(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean())
+
+
+def brier(labels: Numbers, probabilities: Numbers) -> float:
+    """Mean squared error of the probabilities."""
+    return float(((np.asarray(probabilities, float) - np.asarray(labels, float)) ** 2).mean())
+
+
+def reliability(
+    labels: Numbers, probabilities: Numbers, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean probability, share of fakes, count) of bins that hold equally many."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
+    return [(float(probabilities[p].mean()), float(labels[p].mean()), len(p)) for p in parts]
+
+
+def calibration_error(labels: Numbers, probabilities: Numbers, bins: int = 10) -> float:
+    """Expected calibration error over bins of equal mass."""
+    table = reliability(labels, probabilities, bins)
+    total = sum(count for _, _, count in table)
+    return float(sum(abs(p - share) * count for p, share, count in table) / total)
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share, honest for few and for none."""
+    if total == 0:
+        return 0.0, 1.0
+    share = hits / total
+    centre = share + z * z / (2 * total)
+    reach = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
+
+
+def bootstrap(
+    groups: Numbers, figure, *arrays: Numbers, rounds: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of `figure(*arrays)` when whole groups are drawn again with replacement."""
+    rng = np.random.default_rng(seed)
+    _, inverse = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(inverse == g) for g in range(inverse.max() + 1)]
+    values = []
+    for _ in range(rounds):
+        drawn = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        value = figure(*(a[drawn] for a in arrays))
+        if np.isfinite(value):
+            values.append(value)
+    if not values:
+        return float("nan"), float("nan")
+    return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+
+
+def risk_coverage(labels: Numbers, probabilities: Numbers) -> tuple[Numbers, Numbers]:
+    """Share of clips answered, most certain first, and the share of those that are wrong."""
+    labels, p = np.asarray(labels, bool), np.asarray(probabilities, float)
+    order = np.argsort(-np.abs(p - 0.5), kind="stable")
+    wrong = ((p > 0.5) != labels)[order]
+    counts = np.arange(1, len(p) + 1)
+    return counts / len(p), np.cumsum(wrong) / counts
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Logits become probabilities: sigmoid(logit / temperature + bias)."""
+
+    temperature: float
+    bias: float
+
+    def probabilities(self, logits: Numbers) -> Numbers:
+        """Between 0 and 1."""
+        return expit(np.asarray(logits, float) / self.temperature + self.bias)
+
+
+def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Scaling:
+    """Temperature and bias of the least balanced log loss: both classes weigh the same.
+
+    `ridge` holds the slope away from infinity when few clips happen to be separable.
+    """
+    labels, logits = np.asarray(labels, float), np.asarray(logits, float)
+    if not 0 < labels.sum() < len(labels):
+        raise ValueError("both classes are needed")
+    weights = class_weights(labels)[labels.astype(int)] / len(labels)
+    slope, bias = 1.0, 0.0
+    spread = logits.std() + 1e-6
+    features = np.stack([logits / spread, np.ones_like(logits)], 1)
+    answer = np.array([slope * spread, bias])
+    penalty = np.diag([ridge, ridge])
+    for _ in range(100):
+        p = expit(features @ answer)
+        gradient = features.T @ (weights * (p - labels)) + penalty @ answer
+        curvature = (features * (weights * p * (1 - p))[:, None]).T @ features + penalty
+        step = np.linalg.solve(curvature, gradient)
+        answer = answer - step
+        if np.abs(step).max() < 1e-9:
+            break
+    return Scaling(float(spread / max(answer[0], 1e-3)), float(answer[1]))

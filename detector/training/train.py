@@ -1,0 +1,362 @@
+"""Cost-sensitive training of any architecture, from real faces alone or from labelled faces.
+
+A run is a folder: settings.json, log.csv, curves.png, resume.pt and best.safetensors. It goes on
+where it was after a kill; every sample follows from the seed and its number, so nothing is seen
+twice and nothing is skipped.
+"""
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from detector.architectures import Network
+from detector.errors import UserError
+from detector.scoring import autocast, to_tensor
+from detector.settings import Progress, silent
+from detector.training.metrics import auc
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""(n, 3, h, w) uint8 and (n,) float labels, 1 is fake."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained."""
+
+    architecture: str
+    steps: int = 10_000
+    """Steps of the optimiser."""
+    batch: int = 32
+    """Crops a step, over all processes."""
+    rate: float = 4e-4
+    """Highest learning rate; it warms up over 3 % of the steps and falls as a cosine."""
+    decay: float = 0.02
+    """Weight decay."""
+    ema: float = 0.999
+    """How slowly the averaged weights, which are what is kept, follow."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    dropout: float = 0.2
+    smoothing: float = 0.02
+    """How far labels are drawn from 0 and 1."""
+    focal: float = 0.0
+    """Exponent of the focal loss; 0 is the plain one."""
+    weights: tuple[float, float] = (1.0, 1.0)
+    """Loss weights of real and fake: n / (classes x n_class)."""
+    frozen: str = ""
+    """A regular expression: parameters that match it stay as they are."""
+    seed: int = 0
+    workers: int = 2
+    validate_every: int = 500
+    """Steps between validations."""
+    save_every: float = 120.0
+    """Seconds between the states that a run resumes from."""
+    half: bool = True
+    """Half precision where the device has it."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Crops to measure on while training."""
+
+    crops: np.ndarray = field(repr=False)
+    """(n, side, side, 3) uint8."""
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+    """A clip's number for each crop, when logits are to be averaged over clips first."""
+
+
+class Crops(Dataset[Batch]):
+    """Numbers -> crops, so that a run can be resumed in the middle."""
+
+    def __init__(self, make: Callable[[int], tuple[np.ndarray, np.ndarray]], first: int, last: int):
+        """`make` gives the crops, (k, side, side, 3), and labels, (k,), of a number."""
+        self.make, self.first, self.last = make, first, last
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
+
+    def __getitem__(self, number: int) -> Batch:
+        crops, labels = self.make(self.first + number)
+        return torch.from_numpy(crops).permute(0, 3, 1, 2), torch.from_numpy(labels)
+
+
+def _join(parts: list[Batch]) -> Batch:
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).float()
+
+
+def _calm_worker(number: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@dataclass
+class Process:
+    """This process among those of a run started by torchrun; alone otherwise."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def join(cls, device: str) -> "Process":
+        """Meet the others, if there are any."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return cls(0, 1, torch.device(device))
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        rank = torch.distributed.get_rank()
+        where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+        return cls(rank, count, torch.device(where))
+
+
+def train(
+    network: Network,
+    make: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    crops_each: int,
+    validations: dict[str, Validation],
+    out: Path,
+    settings: TrainSettings,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    choose_by: str | None = None,
+    keep: Callable[[Network, dict[str, float], int], None] | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, float]]:
+    """Train, and call `keep` with the averaged network whenever validation is at its best.
+
+    `make` gives the crops and labels of a number, `crops_each` of them. The first of
+    `validations`, or the one named by `choose_by`, decides what is best.
+    """
+    process = Process.join(device)
+    run = _Run(network, settings, process, out)
+    if resume:
+        run.load()
+    elif (out / "resume.pt").exists():
+        raise UserError("bad_run", f"{out} holds a run already: go on with --resume, or move it.")
+    each = settings.batch // crops_each // process.count
+    if each < 1:
+        raise UserError("bad_setting", f"A batch must hold at least {crops_each * process.count}.")
+    saved = time.monotonic()
+    for step, batch in enumerate(_batches(make, each, run.step, settings, process), run.step):
+        run.learn(batch)
+        if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
+            run.validate(validations, choose_by, keep)
+            run.save()
+            saved = time.monotonic()
+        elif time.monotonic() - saved > settings.save_every:
+            run.save()
+            saved = time.monotonic()
+        progress("training", (step + 1) / settings.steps)
+    return run.log
+
+
+def _batches(
+    make: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    each: int,
+    start: int,
+    settings: TrainSettings,
+    process: Process,
+) -> Iterator[Batch]:
+    def share(number: int) -> tuple[np.ndarray, np.ndarray]:
+        block, place = divmod(number, each)
+        return make((block * process.count + process.rank) * each + place)
+
+    loader = DataLoader(
+        Crops(share, start * each, settings.steps * each),
+        batch_size=each,
+        num_workers=settings.workers,
+        collate_fn=_join,
+        worker_init_fn=_calm_worker,
+        prefetch_factor=3 if settings.workers else None,
+        multiprocessing_context="fork" if settings.workers else None,
+    )
+    yield from loader
+
+
+class _Run:
+    """The state of a run."""
+
+    def __init__(
+        self, network: Network, settings: TrainSettings, process: Process, out: Path
+    ) -> None:
+        import re
+
+        self.settings, self.process, self.out = settings, process, out
+        self.network = network.to(process.device, memory_format=torch.channels_last).train()
+        for name, parameter in self.network.named_parameters():
+            if settings.frozen and re.search(settings.frozen, name):
+                parameter.requires_grad_(False)
+        self.model: nn.Module = self.network
+        if process.count > 1:
+            self.model = DistributedDataParallel(self.network)
+        self.averaged = {k: v.detach().clone().float() for k, v in self._state().items()}
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate, betas=(0.9, 0.99))
+        self.step = 0
+        self.losses: list[float] = []
+        self.log: list[dict[str, float]] = []
+        self.best = -math.inf
+        self.began = time.monotonic()
+        out.mkdir(parents=True, exist_ok=True)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {k: v for k, v in self.network.state_dict().items() if v.is_floating_point()}
+
+    def _groups(self) -> list[dict[str, object]]:
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.settings.decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+    def _rate(self) -> float:
+        warm = max(1, round(0.03 * self.settings.steps))
+        if self.step < warm:
+            return self.settings.rate * (self.step + 1) / warm
+        done = (self.step - warm) / max(1, self.settings.steps - warm)
+        return self.settings.rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+    def learn(self, batch: Batch) -> None:
+        """One step."""
+        s = self.settings
+        pictures = to_tensor(batch[0], self.process.device)
+        labels = batch[1].to(self.process.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        with autocast(self.process.device, s.half):
+            logits = self.model(pictures)
+        loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
+        self.optimiser.step()
+        self.step += 1
+        # Early on the average would be that of random weights: let it follow faster.
+        follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self._state().items():
+                self.averaged[name].lerp_(value.float(), follow)
+        self.losses.append(float(loss.detach()))
+
+    def validate(
+        self,
+        validations: dict[str, Validation],
+        choose_by: str | None,
+        keep: Callable[[Network, dict[str, float], int], None] | None,
+    ) -> None:
+        """Measure the averaged network; keep it if it is the best so far."""
+        row = {
+            "step": float(self.step),
+            "seconds": round(time.monotonic() - self.began, 1),
+            "rate": self._rate(),
+            "loss": float(np.mean(self.losses)) if self.losses else math.nan,
+        }
+        self.losses = []
+        own = {k: v.detach().clone() for k, v in self._state().items()}
+        self.network.load_state_dict(self.averaged, strict=False)
+        self.network.eval()
+        for name, validation in validations.items():
+            row[name] = measure(self.network, validation, self.process.device, self.settings)
+        chosen = row[choose_by or next(iter(validations))] if validations else float(self.step)
+        self.log.append(row)
+        if self.process.rank == 0:
+            self._write_log()
+            if chosen > self.best and keep is not None:
+                keep(self.network, row, self.step)
+        self.best = max(self.best, chosen)
+        self.network.load_state_dict(own, strict=False)
+        self.network.train()
+
+    def _write_log(self) -> None:
+        with (self.out / "log.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.log[-1]))
+            writer.writeheader()
+            writer.writerows(self.log)
+
+    def save(self) -> None:
+        """Write what a resume needs; the previous state stays whole if the disk is full."""
+        if self.process.rank:
+            return
+        state = {
+            "settings": json.dumps(asdict(self.settings)),
+            "network": self.network.state_dict(),
+            "averaged": self.averaged,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "losses": self.losses,
+            "log": self.log,
+        }
+        part = self.out / "resume.pt.part"
+        try:
+            torch.save(state, part)
+            os.replace(part, self.out / "resume.pt")
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise UserError(
+                "disk_full", f"The state of the run could not be written to {self.out}: {error}."
+            ) from error
+
+    def load(self) -> None:
+        """Go on where a run stopped; a run that never saved starts from the beginning."""
+        path = self.out / "resume.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.process.device, weights_only=True)
+        before = json.loads(state["settings"])
+        if before["architecture"] != self.settings.architecture:
+            raise UserError("bad_run", f"{self.out} holds a run of {before['architecture']}.")
+        self.network.load_state_dict(state["network"])
+        self.averaged = state["averaged"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best = state["step"], state["best"]
+        self.losses, self.log = state["losses"], state["log"]
+
+
+def weighted_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: tuple[float, float],
+    smoothing: float = 0.0,
+    focal: float = 0.0,
+) -> torch.Tensor:
+    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less."""
+    soft = labels * (1 - 2 * smoothing) + smoothing
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+    if focal:
+        right = torch.sigmoid(torch.where(labels > 0.5, logits, -logits))
+        loss = loss * (1 - right) ** focal
+    each = torch.where(labels > 0.5, weights[1], weights[0])
+    return (loss * each).mean()
+
+
+def measure(
+    network: Network, validation: Validation, device: torch.device, settings: TrainSettings
+) -> float:
+    """AUC of crops, or of clips where the crops are grouped."""
+    logits = []
+    with torch.inference_mode(), autocast(device, settings.half):
+        for start in range(0, len(validation.crops), 64):
+            part = torch.from_numpy(validation.crops[start : start + 64]).permute(0, 3, 1, 2)
+            logits.append(network(to_tensor(part, device)).float().cpu().numpy())
+    scores, labels = np.concatenate(logits), validation.labels
+    if validation.groups is not None:
+        _, inverse = np.unique(validation.groups, return_inverse=True)
+        counts = np.bincount(inverse)
+        scores = np.bincount(inverse, scores) / counts
+        labels = np.bincount(inverse, labels) / counts > 0.5
+    return auc(labels, scores)

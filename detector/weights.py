@@ -1,0 +1,371 @@
+"""Name or path -> a verified checkpoint. The only importer of huggingface_hub.
+
+A checkpoint is one safetensors file whose header says everything about it. Looked for in this
+order: the path given, `weights/`, the Hub's cache, the Hub. Never a silent substitute.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from detector.architectures import ARCHITECTURES, Network, build_network, find_architecture
+from detector.errors import UserError
+from detector.provenance import hash_file
+from detector.records import Calibration, ModelInfo
+from detector.scoring import Detector, Ensemble, choose_device
+
+FOLDER = Path(__file__).resolve().parent.parent / "weights"
+HEADER = "unmask"  # the key of the header that holds the metadata
+CLASSES = ("real", "fake")
+GOLDEN = "golden."  # prefix of the tensors that are no weights
+GOLDEN_TOLERANCE = 0.05  # logits; kernels of other processors round differently
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified file."""
+
+    name: str
+    path: Path
+    source: str
+    """embedded, path, cache or hub."""
+    sha256: str
+    metadata: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue says of a model."""
+
+    name: str
+    architecture: str
+    title: str
+    file: str | None = None
+    sha256: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+    members: tuple[str, ...] = ()
+    """For an ensemble, the models it averages."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """weights/catalogue.json."""
+
+    default: str
+    entries: dict[str, Entry]
+    folder: Path
+
+    def find(self, name: str) -> Entry:
+        """The entry of a model; `default` names the app's own choice."""
+        wanted = self.default if name == "default" else name
+        if wanted not in self.entries:
+            known = ", ".join(self.entries)
+            raise UserError("unknown_model", f"There is no model {name!r}. Known are: {known}.")
+        return self.entries[wanted]
+
+
+@cache
+def read_catalogue(folder: Path = FOLDER) -> Catalogue:
+    """The catalogue of a folder of weights."""
+    stored = json.loads((folder / "catalogue.json").read_text())
+    entries = {
+        name: Entry(
+            name=name,
+            architecture=values.get("architecture", name),
+            title=values["title"],
+            file=values.get("file"),
+            sha256=values.get("sha256"),
+            repository=values.get("repository"),
+            revision=values.get("revision"),
+            members=tuple(values.get("members", ())),
+        )
+        for name, values in stored["models"].items()
+    }
+    return Catalogue(stored["default"], entries, folder)
+
+
+def golden_input(side: int) -> np.ndarray:
+    """A picture that every machine draws alike: (1, side, side, 3) uint8."""
+    y, x = np.mgrid[0:side, 0:side].astype(np.int64)
+    rings = ((x - side // 2) ** 2 + (y - side // 3) ** 2) // max(1, side // 4)
+    picture = np.stack([(rings * 3) % 256, (x * 5 + rings) % 256, (y * 7 + x) % 256], axis=-1)
+    return picture.astype(np.uint8)[None]
+
+
+def _golden_logit(network: Network, picture: np.ndarray) -> float:
+    pixels = torch.from_numpy(picture).permute(0, 3, 1, 2).float() / 255
+    network = network.float().cpu().eval()
+    with torch.inference_mode():
+        return float(network(pixels)[0])
+
+
+def save_checkpoint(
+    path: Path,
+    network: Network,
+    *,
+    margin: float,
+    calibration: Calibration | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a network as fp16 safetensors that explains itself; its sha256.
+
+    `about` is what else the header should say: training data, steps, figures, licence. The file
+    replaces another of the same name only once it is whole.
+    """
+    architecture = network.architecture
+    network = network.cpu()
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    rounded = build_network(architecture.name, side=architecture.side)
+    _fill(rounded, tensors, path)
+    picture = golden_input(architecture.side)
+    metadata = {
+        "schema": SCHEMA,
+        "architecture": architecture.name,
+        "side": architecture.side,
+        "mean": architecture.mean,
+        "std": architecture.std,
+        "margin": margin,
+        "classes": CLASSES,
+        "calibration": asdict(calibration or Calibration()),
+        "created": datetime.now(UTC).date().isoformat(),
+        **(about or {}),
+    }
+    tensors[GOLDEN + "input"] = torch.from_numpy(picture)
+    tensors[GOLDEN + "logit"] = torch.tensor([_golden_logit(rounded, picture)])
+    content = save(tensors, metadata={HEADER: json.dumps(metadata)})
+    write_whole(path, content)
+    return hash_file(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError("disk_full", f"{path} could not be written: {error.strerror}.") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a checkpoint's header says of it."""
+    try:
+        with safe_open(path, "pt") as opened:
+            stored = (opened.metadata() or {}).get(HEADER)
+        metadata = json.loads(stored) if stored else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            "weights_corrupt", f"{path} is damaged or no safetensors file: {error}."
+        ) from error
+    if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
+        raise UserError("weights_mismatch", f"{path} is no checkpoint of this program.")
+    if tuple(metadata.get("classes", ())) != CLASSES:
+        raise UserError("weights_mismatch", f"{path} tells other classes apart than {CLASSES}.")
+    return metadata
+
+
+def resolve_weights(
+    name: str = "default",
+    path: str | os.PathLike[str] | None = None,
+    *,
+    download: bool = True,
+    catalogue: Catalogue | None = None,
+) -> Checkpoint:
+    """The verified checkpoint of a model, or a UserError that says how to get one."""
+    if path is not None:
+        given = Path(path)
+        if not given.is_file():
+            raise UserError("missing_file", f"There is no weights file {given}.")
+        metadata = read_metadata(given)
+        if name not in ("default", metadata["architecture"]):
+            raise UserError(
+                "weights_mismatch",
+                f"{given} holds weights of {metadata['architecture']}, not of {name}.",
+            )
+        return Checkpoint(metadata["architecture"], given, "path", hash_file(given), metadata)
+    catalogue = catalogue or read_catalogue()
+    entry = catalogue.find(name)
+    file, source = _locate(entry, catalogue, download)
+    sha256 = hash_file(file)
+    if sha256 != entry.sha256:
+        raise UserError(
+            "weights_corrupt",
+            f"{file} is not the file that the catalogue names (sha256 {sha256[:12]}…, "
+            f"expected {str(entry.sha256)[:12]}…). Delete it and fetch it again.",
+        )
+    metadata = read_metadata(file)
+    if metadata["architecture"] != entry.architecture:
+        raise UserError(
+            "weights_mismatch", f"{file} holds weights of {metadata['architecture']}."
+        )
+    return Checkpoint(entry.name, file, source, sha256, metadata)
+
+
+def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, str]:
+    if entry.file and entry.sha256:
+        embedded = catalogue.folder / entry.file
+        if embedded.is_file():
+            return embedded, "embedded"
+        if entry.repository:
+            return _fetch(entry, download)
+    raise UserError(
+        "no_weights",
+        f"{entry.title} has no weights yet. Train it (python -m detector train --recipes) and "
+        "pass the file with --weights, or choose another model.",
+    )
+
+
+def _fetch(entry: Entry, download: bool) -> tuple[Path, str]:
+    repository, file, revision = str(entry.repository), str(entry.file), entry.revision
+    held = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(held, str):
+        return Path(held), "cache"
+    if not download:
+        raise UserError(
+            "no_weights",
+            f"{entry.title} is not on this machine: python -m detector weights download "
+            f"{entry.name}",
+        )
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision)), "hub"
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            "no_network",
+            f"The weights of {entry.title} could not be fetched from the Hub: "
+            f"{type(error).__name__}. Connect to the network, or choose a model that is embedded.",
+        ) from error
+
+
+def is_available(entry: Entry, catalogue: Catalogue | None = None) -> bool:
+    """Whether a model can be used without a download."""
+    catalogue = catalogue or read_catalogue()
+    if entry.members:
+        return all(is_available(catalogue.find(m), catalogue) for m in entry.members)
+    try:
+        _locate(entry, catalogue, download=False)
+    except UserError:
+        return False
+    return True
+
+
+def load_network(checkpoint: Checkpoint) -> Network:
+    """The network of a checkpoint, ready to judge."""
+    metadata = checkpoint.metadata
+    if metadata["architecture"] not in ARCHITECTURES:
+        raise UserError(
+            "unknown_model", f"{checkpoint.path} needs {metadata['architecture']}: update Unmask."
+        )
+    architecture = find_architecture(metadata["architecture"])
+    same = (
+        tuple(metadata["mean"]) == architecture.mean and tuple(metadata["std"]) == architecture.std
+    )
+    if not same:
+        raise UserError("weights_mismatch", f"{checkpoint.path} was normalised differently.")
+    network = build_network(architecture.name, side=int(metadata["side"]))
+    _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
+    return network.eval()
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError("weights_corrupt", f"{path} is damaged: {error}.") from error
+
+
+def _fill(network: Network, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    weights = {n: t for n, t in tensors.items() if not n.startswith(GOLDEN)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            "weights_mismatch",
+            f"{path} does not fit {network.architecture.title}: {first[:200]}",
+        ) from error
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values() if t.is_floating_point()):
+        raise UserError("weights_corrupt", f"{path} holds numbers that are not finite.")
+
+
+def verify_checkpoint(checkpoint: Checkpoint) -> float:
+    """Run a checkpoint on the golden input it carries; how far the logit is off."""
+    tensors = _read_tensors(checkpoint.path)
+    if GOLDEN + "input" not in tensors:
+        raise UserError("weights_mismatch", f"{checkpoint.path} carries no golden input.")
+    logit = _golden_logit(load_network(checkpoint), tensors[GOLDEN + "input"].numpy())
+    off = abs(logit - float(tensors[GOLDEN + "logit"][0]))
+    if not off <= GOLDEN_TOLERANCE:
+        raise UserError(
+            "weights_corrupt",
+            f"{checkpoint.path} gives {logit:.3f} on its golden input, not "
+            f"{float(tensors[GOLDEN + 'logit'][0]):.3f}.",
+        )
+    return off
+
+
+def load_detector(
+    name: str = "default",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    catalogue: Catalogue | None = None,
+) -> Detector | Ensemble:
+    """A detector, or an ensemble of them, by name or from a file."""
+    chosen = torch.device(choose_device(device))
+    if weights is None:
+        catalogue = catalogue or read_catalogue()
+        entry = catalogue.find(name)
+        if entry.members:
+            members = [
+                load_detector(member, device=device, catalogue=catalogue)
+                for member in entry.members
+            ]
+            return Ensemble.join(entry.name, [m for m in members if isinstance(m, Detector)])
+    checkpoint = resolve_weights(name, weights, catalogue=catalogue)
+    network = load_network(checkpoint).to(chosen, memory_format=torch.channels_last)
+    stored = dict(checkpoint.metadata["calibration"])
+    stored["real_logits"] = tuple(stored.get("real_logits", ()))
+    calibration = Calibration(**stored)
+    info = ModelInfo(
+        checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated
+    )
+    return Detector(info, network, calibration, float(checkpoint.metadata["margin"]), chosen)
+
+
+def push_checkpoint(path: Path, repository: str, token: str | None) -> str:
+    """Upload a checkpoint and the model card beside it; the address of the commit."""
+    if not token:
+        raise UserError("no_token", "Set HF_TOKEN to a token that may write to the repository.")
+    read_metadata(path)
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repository, exist_ok=True)
+        card = path.parent / "MODEL_CARD.md"
+        if card.is_file():
+            api.upload_file(
+                path_or_fileobj=card, path_in_repo="README.md", repo_id=repository
+            )
+        commit = api.upload_file(path_or_fileobj=path, path_in_repo=path.name, repo_id=repository)
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError("no_network", f"The upload to {repository} failed: {error}.") from error
+    return str(commit.commit_url)
