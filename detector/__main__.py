@@ -1,6 +1,7 @@
 """The command line: parsing and printing, nothing else."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -62,7 +63,7 @@ def setting_help(name: str) -> str:
 
     tree = ast.parse(inspect.getsource(Settings)).body[0]
     body = tree.body if isinstance(tree, ast.ClassDef) else []
-    for at, after in zip(body, body[1:], strict=False):
+    for at, after in itertools.pairwise(body):
         named = isinstance(at, ast.AnnAssign) and getattr(at.target, "id", "") == name
         if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             return str(after.value.value).replace("%", "%%")
@@ -124,8 +125,13 @@ def run_scan(options: Options) -> int:
         key_frames=options.key_frames,
         explain=options.explain,
     )
+    from detector.explain import check_method
     from detector.weights import load_detector
 
+    if settings.explain:
+        check_method(settings.explain)
+        if options.report is None:
+            raise UserError("bad_setting", "--explain needs --report DIR to write the map to.")
     detector = load_detector(settings.model, weights=settings.weights, device=settings.device)
     failed = 0
     for name in options.clips:
@@ -156,11 +162,86 @@ def _scan_one(
 
     with Bar(clip.name) as progress:
         found = scan(clip, settings, detector=detector, progress=progress)
-        if folder is not None:
-            from detector.pipeline import write_report
+        heatmaps = {}
+        if settings.explain and any(person.scores for person in found.people):
+            from detector.explain import explain
+            from detector.pipeline import find_face
 
-            write_report(found, detector, folder / clip.name, settings.explain)
+            progress("explanation", 0.0)
+            _, face = find_face(found)
+            heatmaps[settings.explain] = explain(
+                detector, face, method=settings.explain, trust=True
+            )
+        if folder is not None:
+            from detector.report import write_report
+
+            write_report(found, folder / clip.name, heatmaps)
     return to_json(found)
+
+
+def set_up_explain(parser: argparse.ArgumentParser) -> None:
+    """The options of `explain`."""
+    parser.add_argument("clip", type=Path)
+    parser.add_argument(
+        "--method", default="gradcam", metavar="METHOD",
+        help="smoothgrad, gradcam, gradcam++, faster-scorecam; also layercam, hirescam, scorecam",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time", type=float, metavar="T", help="seconds; the most suspicious face by default"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", choices=["-"], help="print one JSON object")
+    add_model_options(parser)
+    add_setting(parser, "key_frames", type=int, metavar="N")
+
+
+def run_explain(options: Options) -> int:
+    """The map of one face, its picture, and how far it can be trusted."""
+    import numpy as np
+
+    from detector.charts import overlay, to_png
+    from detector.explain import check_method, explain
+    from detector.explain.regions import describe_regions
+    from detector.explain.trust import describe_trust
+    from detector.pipeline import find_face, scan
+    from detector.weights import load_detector
+
+    check_method(options.method)
+    settings = Settings(
+        model=options.model, weights=options.weights, device=options.device,
+        key_frames=options.key_frames, explain=options.method,
+    )  # fmt: skip
+    detector = load_detector(settings.model, weights=settings.weights, device=settings.device)
+    with Bar(options.clip.name) as progress:
+        found = scan(options.clip, settings, detector=detector, progress=progress)
+        person, face = find_face(found, options.time)
+        progress("explanation", 0.0)
+        heatmap = explain(detector, face, method=options.method, trust=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.out / f"{options.clip.stem}-{options.method}-{face.time:.2f}s"
+    np.save(f"{stem}.npy", heatmap.values)
+    Path(f"{stem}.png").write_bytes(to_png(overlay(face.crop, heatmap.values)))
+    answer = {
+        "schema": 1,
+        "file": options.clip.name,
+        "method": options.method,
+        "time": round(face.time, 4),
+        "person": person.person.id,
+        "box": list(face.box),
+        "map": f"{stem}.npy",
+        "picture": f"{stem}.png",
+        "regions": {name: round(share, 4) for name, share in heatmap.regions.items()},
+        "trust": {
+            name: value if isinstance(value, bool) else round(value, 4)
+            for name, value in heatmap.trust.items()
+        },
+    }
+    if options.json:
+        put_json(answer)
+    else:
+        put(f"{answer['picture']}\n{describe_regions(heatmap.regions)}")
+        put(describe_trust(heatmap.trust))
+    return 0
 
 
 def set_up_verify(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +378,7 @@ COMMANDS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[Options], int], str]
 ] = {
     "scan": (set_up_scan, run_scan, "does a face in these clips show signs of manipulation?"),
+    "explain": (set_up_explain, run_explain, "where did the network look, and can one trust it?"),
     "verify": (set_up_verify, run_verify, "does a report hold for this clip?"),
     "weights": (set_up_weights, run_weights, "list, verify, download or push weights"),
 }

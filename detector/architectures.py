@@ -157,8 +157,8 @@ def build_network(
 
 
 def _calm_head(backbone: nn.Module) -> None:
-    """Start from logits near zero: some of timm's heads, with one output, start at plus-minus 10."""
-    head = backbone.get_classifier()
+    """Start from logits near zero: with one output, some of timm's heads start at 10."""
+    head = backbone.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)

@@ -3,8 +3,8 @@
 UserError
 ├── the file      missing_file, not_a_file, no_permission, empty_file, file_too_large, no_clips,
 │                 unreadable_video, no_video_stream, no_frames, frame_too_large, decode_timeout
-├── the model     unknown_model, no_weights, weights_corrupt, weights_mismatch, no_network, no_token,
-│                 no_device
+├── the model     unknown_model, no_weights, weights_corrupt, weights_mismatch, no_network,
+│                 no_token, no_device
 ├── the question  bad_setting, unknown_method, no_face_at_time, unfit_face, bad_report, cancelled
 └── training      unknown_recipe, no_data, one_class, bad_run, disk_full
 """

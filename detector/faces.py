@@ -27,13 +27,13 @@ CROP_LIMIT = 512  # pixels; larger crops are reduced to this side
 ALIGNED = 64  # side of the aligned face that appearance is read from
 
 SMALLEST_JUDGED = 48  # pixels of face width
-LEAST_SHARPNESS = 0.9  # standard deviation of the Laplacian on a 112-pixel face
+LEAST_SHARPNESS = 2.2  # deviation of the Laplacian on a 112-pixel face; compressed video has 5
 LARGEST_TURN = 0.62  # nose offset from the eyes' middle, in eye distances
 
-SAME_PERSON = 0.60  # distance of appearance under which two faces are one person
+SAME_PERSON = 0.85  # distance of a face from a person's mean: same person 0.4, others 1.1
 SAME_PLACE = 0.5  # in face widths: how far a face moves between neighbouring key frames
 IN_PLACE = 0.7  # a face that stayed in place may look this much less alike
-MERGE = 0.9  # of SAME_PERSON: averages of many faces are closer than single faces are
+SAME_PEOPLE = 0.92  # mean distance of two groups' faces: same person 0.7, others 1.1
 
 # Eyes, nose and mouth corners of an upright face in a square of side 1 (ArcFace's template).
 TEMPLATE = np.array(
@@ -90,8 +90,13 @@ def describe(image: Image, landmarks: np.ndarray) -> np.ndarray:
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     strength, angle = cv2.cartToPolar(across, down)
     bins = (angle * (8 / (2 * np.pi))).astype(int) % 8
-    histogram = np.stack([cv2.resize(strength * (bins == b), (8, 8), interpolation=cv2.INTER_AREA)
-                          for b in range(8)], axis=-1).reshape(64, 8)
+    histogram = np.stack(
+        [
+            cv2.resize(strength * (bins == b), (8, 8), interpolation=cv2.INTER_AREA)
+            for b in range(8)
+        ],
+        axis=-1,
+    ).reshape(64, 8)
     histogram /= np.linalg.norm(histogram, axis=1, keepdims=True) + 8.0
     gradients = histogram.ravel() / (np.linalg.norm(histogram) + 1e-6)
     lab = cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB).astype(np.float32)
@@ -272,10 +277,13 @@ def _misfit(track: _Track, face: Face) -> float:
     last_looks = float(np.linalg.norm(last.appearance - face.appearance))
     cost = min(looks, last_looks) / SAME_PERSON
     size = np.array([last.box[2] - last.box[0], face.box[2] - face.box[0]], float)
-    moved = np.hypot(
-        (last.box[0] + last.box[2] - face.box[0] - face.box[2]) / 2,
-        (last.box[1] + last.box[3] - face.box[1] - face.box[3]) / 2,
-    ) / size.mean()
+    moved = (
+        np.hypot(
+            (last.box[0] + last.box[2] - face.box[0] - face.box[2]) / 2,
+            (last.box[1] + last.box[3] - face.box[1] - face.box[3]) / 2,
+        )
+        / size.mean()
+    )
     if moved < SAME_PLACE and size.max() / size.min() < 1.5:
         cost *= IN_PLACE
     return cost
@@ -285,18 +293,20 @@ def _merge_tracks(tracks: list[_Track]) -> list[_Track]:
     """Join the tracks of one person that a cut or a gap has separated, the likest first."""
     tracks = list(tracks)
     while True:
-        best, pair = SAME_PERSON * MERGE, None
+        best, pair = SAME_PEOPLE, None
         for a, b in itertools.combinations(range(len(tracks)), 2):
             frames = {f.frame_index for f in tracks[a].faces}
             if any(f.frame_index in frames for f in tracks[b].faces):
                 continue
-            distance = float(np.linalg.norm(tracks[a].appearance - tracks[b].appearance))
+            distance = _mean_distance(tracks[a].faces, tracks[b].faces)
             if distance < best:
                 best, pair = distance, (a, b)
         if pair is None:
             return tracks
         first, second = tracks[pair[0]], tracks.pop(pair[1])
-        weights = np.array([len(first.faces), len(second.faces)], float)
-        looks = np.stack([first.appearance, second.appearance])
-        first.appearance = (looks * (weights / weights.sum())[:, None]).sum(0)
         first.faces = sorted(first.faces + second.faces, key=lambda f: f.time)
+
+
+def _mean_distance(first: Sequence[Face], second: Sequence[Face]) -> float:
+    ours, theirs = (np.stack([f.appearance for f in faces]) for faces in (first, second))
+    return float(np.linalg.norm(ours[:, None] - theirs[None], axis=-1).mean())

@@ -90,9 +90,7 @@ def choose_frames(frames: Iterable[Frame], *, count: int = 32) -> Choice:
         window.popleft()
         keep_maximum()
     chosen = _fill(_salient(maxima, differences, count), spread, count, len(times))
-    return Choice(
-        [(c.frame, c.difference) for c in chosen], _make_curve(times, differences)
-    )
+    return Choice([(c.frame, c.difference) for c in chosen], _make_curve(times, differences))
 
 
 def measure_difference(before: np.ndarray | None, luma: np.ndarray) -> float:
@@ -118,9 +116,7 @@ def _local_maximum(window: Iterable[tuple[int, Frame, float]]) -> _Candidate | N
     return _Candidate(float(smooth[middle]), number, frame, difference)
 
 
-def _salient(
-    maxima: list[_Candidate], differences: list[float], count: int
-) -> list[_Candidate]:
+def _salient(maxima: list[_Candidate], differences: list[float], count: int) -> list[_Candidate]:
     """The maxima that stand out, strongest first, no more than their share of the budget."""
     usual = float(np.median(differences)) if differences else 0.0
     strong = [c for c in maxima if c.difference > SALIENT * usual]
@@ -154,12 +150,16 @@ def _fill(
 def _make_curve(times: list[float], differences: list[float]) -> Curve:
     """The curve at no more points than a chart needs; of each stretch its peak is kept."""
     step = max(1, -(-len(times) // CURVE_POINTS))
-    peaks = [
-        max(part, key=lambda point: point[1])
-        for part in (
-            list(itertools.islice(zip(times, differences, strict=True), at, at + step))
-            for at in range(0, len(times), step)
-        )
-    ] if step > 1 else list(zip(times, differences, strict=True))
+    peaks = (
+        [
+            max(part, key=lambda point: point[1])
+            for part in (
+                list(itertools.islice(zip(times, differences, strict=True), at, at + step))
+                for at in range(0, len(times), step)
+            )
+        ]
+        if step > 1
+        else list(zip(times, differences, strict=True))
+    )
     array = np.array(peaks, np.float64).reshape(-1, 2)
     return Curve(array[:, 0], array[:, 1])

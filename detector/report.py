@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from detector.charts import draw_boxes, overlay, to_png
 from detector.errors import UserError
-from detector.records import LABEL_TEXT, Label, PersonVerdict, Scan
+from detector.records import LABEL_TEXT, Heatmap, Label, PersonVerdict, Scan
 
 SCHEMA = 1
 TOLERANCE = 0.01  # probability: what another processor's rounding may change
@@ -108,7 +111,9 @@ def read_report(path: Path) -> dict[str, Any]:
         raise UserError("bad_report", f"{path} is no report: {error}.") from error
     needed = {"schema", "sha256", "verdict", "probability", "model", "settings"}
     if not isinstance(report, dict) or not needed <= set(report) or report["schema"] != SCHEMA:
-        raise UserError("bad_report", f"{path} is no report of this program, or of another version.")
+        raise UserError(
+            "bad_report", f"{path} is no report of this program, or of another version."
+        )
     return report
 
 
@@ -137,7 +142,9 @@ def describe_verdict(label: str, probability: float | None, interval: Any) -> st
     text = LABEL_TEXT[Label(label)]
     if probability is None:
         return text
-    return f"{text} (probability {probability:.2f}, between {interval[0]:.2f} and {interval[1]:.2f})"
+    return (
+        f"{text} (probability {probability:.2f}, between {interval[0]:.2f} and {interval[1]:.2f})"
+    )
 
 
 def to_text(report: Mapping[str, Any]) -> str:
@@ -150,9 +157,7 @@ def to_text(report: Mapping[str, Any]) -> str:
     if len(report["people"]) > 1:
         for person in report["people"]:
             times = [face["time"] for face in person["faces"]]
-            answer = describe_verdict(
-                person["verdict"], person["probability"], person["interval"]
-            )
+            answer = describe_verdict(person["verdict"], person["probability"], person["interval"])
             lines.append(
                 f"  person {person['id']}, {len(times)} faces from {min(times):.1f} s "
                 f"to {max(times):.1f} s: {answer}"
@@ -178,13 +183,14 @@ def to_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     paragraphs = "".join(
         f"<p>{html.escape(text)}</p>" for text in [*report["reasons"], *report["warnings"]]
     )
+    verdict = describe_verdict(report["verdict"], report["probability"], report["interval"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(report["file"])}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 figure{{display:inline-block;margin:.5rem}}img{{max-width:14rem}}td,th{{padding:.2rem .8rem}}
 pre{{overflow:auto;background:#f4f4f4;padding:1rem}}</style></head><body>
 <h1>{html.escape(report["file"])}</h1>
-<h2>{html.escape(describe_verdict(report["verdict"], report["probability"], report["interval"]))}</h2>
+<h2>{html.escape(verdict)}</h2>
 {paragraphs}
 <p>The answer is a statistical one about faces alone. Voice, lip movement, scene and context were
 not checked.</p>
@@ -193,3 +199,26 @@ not checked.</p>
 <h2>For the record</h2><pre>{html.escape(json.dumps(report, indent=1, ensure_ascii=False))}</pre>
 </body></html>
 """
+
+
+def write_report(found: Scan, folder: Path, heatmaps: Mapping[str, Heatmap] | None = None) -> Path:
+    """report.json, report.html and the pictures they need; the path of the JSON."""
+    report = to_json(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {
+        f"{k.time:.2f} s": to_png(draw_boxes(found, k))
+        for k in found.key_frames
+        if any(f.frame_index == k.index for p in found.people for f in p.person.faces)
+    }
+    for caption, content in pictures.items():
+        (folder / f"key frame {caption.replace(' ', '')}.png").write_bytes(content)
+    for name, heatmap in (heatmaps or {}).items():
+        laid = to_png(overlay(heatmap.face.crop, heatmap.values))
+        caption = f"{name} at {heatmap.face.time:.2f} s"
+        pictures[caption] = laid
+        (folder / f"{name}.png").write_bytes(laid)
+        np.save(folder / f"{name}.npy", heatmap.values)
+    path = folder / "report.json"
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
+    (folder / "report.html").write_text(to_html(report, pictures))
+    return path

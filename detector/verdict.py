@@ -1,4 +1,4 @@
-"""Logits -> probability, interval, label: for a face, a person, a clip. Pure functions, no torch."""
+"""Logits -> probability, interval, label: for a face, a person, a clip. Pure, without torch."""
 
 from collections.abc import Sequence
 
@@ -110,9 +110,7 @@ def _unfit(person: Person) -> tuple[str, ...]:
 def judge_clip(people: Sequence[PersonVerdict], calibration: Calibration) -> Verdict:
     """The clip's verdict: that of its most suspicious person."""
     if not people:
-        return Verdict(
-            Label.NO_FACE, None, None, ("No face was found in the frames looked at.",)
-        )
+        return Verdict(Label.NO_FACE, None, None, ("No face was found in the frames looked at.",))
     judged = [p for p in people if p.verdict.probability is not None]
     if not judged:
         return Verdict(Label.INCONCLUSIVE, None, None, people[0].verdict.reasons)

@@ -135,9 +135,7 @@ class Clip:
         if self._still is not None:
             height, width = self._still.shape[:2]
             codec = self.file.suffix.lstrip(".").lower() or "image"
-            self.info = VideoInfo(
-                str(self.file), width, height, Fraction(0), 0.0, 1, codec, 0
-            )
+            self.info = VideoInfo(str(self.file), width, height, Fraction(0), 0.0, 1, codec, 0)
             return
         self._container = self._open()
         try:
@@ -158,7 +156,7 @@ class Clip:
             ) from error
 
     def _choose_stream(self) -> "av.video.stream.VideoStream":
-        assert self._container is not None  # noqa: S101  for the type checker
+        assert self._container is not None
         for stream in self._container.streams.video:
             if not stream.disposition & av.stream.Disposition.attached_pic:
                 stream.thread_type = "AUTO"
@@ -169,7 +167,7 @@ class Clip:
 
     def _describe(self) -> VideoInfo:
         container, stream = self._container, self._stream
-        assert container is not None  # noqa: S101
+        assert container is not None
         width, height = stream.codec_context.width, stream.codec_context.height
         check_pixels(width, height, self.settings)
         duration = 0.0
@@ -259,7 +257,7 @@ class Clip:
 
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Every frame, in order; what is damaged is left out and said."""
-        assert self._container is not None  # noqa: S101
+        assert self._container is not None
         began = clock.monotonic()
         damaged, index = 0, 0
         packets = self._container.demux(self._stream)
@@ -299,7 +297,7 @@ class Clip:
 
     def _sample(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames spread evenly over a long clip, found by seeking."""
-        assert self._container is not None  # noqa: S101
+        assert self._container is not None
         stream, began, last = self._stream, clock.monotonic(), None
         base = stream.time_base or Fraction(1, av.time_base)
         for number in range(SAMPLED_FRAMES):
@@ -337,9 +335,7 @@ def _reduce(image: Image) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
-def read_frames(
-    path: str | os.PathLike[str], *, limits: Settings | None = None
-) -> Iterator[Frame]:
+def read_frames(path: str | os.PathLike[str], *, limits: Settings | None = None) -> Iterator[Frame]:
     """The frames of a clip or the one of a still image, in order, in one pass."""
     yield from Clip(path, limits)
 
@@ -370,7 +366,7 @@ class Recoder:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         buffer.seek(0)
-        with av.open(buffer) as container:
-            container.streams.video[0].codec_context.thread_count = 1
-            decoded = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        with av.open(buffer, "r") as coded:
+            coded.streams.video[0].codec_context.thread_count = 1
+            decoded = [f.to_ndarray(format="rgb24") for f in coded.decode(video=0)]
         return [image[:height, :width] for image in decoded]

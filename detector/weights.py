@@ -24,7 +24,7 @@ from detector.architectures import ARCHITECTURES, Network, build_network, find_a
 from detector.errors import UserError
 from detector.provenance import hash_file
 from detector.records import Calibration, ModelInfo
-from detector.scoring import Detector, Ensemble, choose_device
+from detector.scoring import Detector, Ensemble, choose_device, place
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 HEADER = "unmask"  # the key of the header that holds the metadata
@@ -214,9 +214,7 @@ def resolve_weights(
         )
     metadata = read_metadata(file)
     if metadata["architecture"] != entry.architecture:
-        raise UserError(
-            "weights_mismatch", f"{file} holds weights of {metadata['architecture']}."
-        )
+        raise UserError("weights_mismatch", f"{file} holds weights of {metadata['architecture']}.")
     return Checkpoint(entry.name, file, source, sha256, metadata)
 
 
@@ -342,13 +340,11 @@ def load_detector(
             ]
             return Ensemble.join(entry.name, [m for m in members if isinstance(m, Detector)])
     checkpoint = resolve_weights(name, weights, catalogue=catalogue)
-    network = load_network(checkpoint).to(chosen, memory_format=torch.channels_last)
+    network = place(load_network(checkpoint), chosen)
     stored = dict(checkpoint.metadata["calibration"])
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
     calibration = Calibration(**stored)
-    info = ModelInfo(
-        checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated
-    )
+    info = ModelInfo(checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated)
     return Detector(info, network, calibration, float(checkpoint.metadata["margin"]), chosen)
 
 
@@ -362,9 +358,7 @@ def push_checkpoint(path: Path, repository: str, token: str | None) -> str:
         api.create_repo(repository, exist_ok=True)
         card = path.parent / "MODEL_CARD.md"
         if card.is_file():
-            api.upload_file(
-                path_or_fileobj=card, path_in_repo="README.md", repo_id=repository
-            )
+            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repository)
         commit = api.upload_file(path_or_fileobj=path, path_in_repo=path.name, repo_id=repository)
     except (HfHubHTTPError, OSError) as error:
         raise UserError("no_network", f"The upload to {repository} failed: {error}.") from error

@@ -1,0 +1,1 @@
+"""Making, training and measuring detectors. Nothing above imports from here."""

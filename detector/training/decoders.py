@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from detector.records import Image
-from detector.scoring import has_fast_half
+from detector.scoring import has_fast_half, place
 from detector.settings import Progress, silent
 from detector.training.portraits import Portrait
 
@@ -26,9 +26,7 @@ def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
     if kind == "transposed":
         return nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1)
     if kind == "shuffle":
-        return nn.Sequential(
-            nn.Conv2d(channels, wanted * 4, 3, padding=1), nn.PixelShuffle(2)
-        )
+        return nn.Sequential(nn.Conv2d(channels, wanted * 4, 3, padding=1), nn.PixelShuffle(2))
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, wanted, 3, padding=1)
     )
@@ -65,7 +63,7 @@ class Decoder:
     """An autoencoder that re-makes RGB pictures of any size."""
 
     def __init__(self, network: Autoencoder) -> None:
-        self.network = network.eval().to(memory_format=torch.channels_last)
+        self.network = place(network).eval()
 
     def remake(self, image: Image) -> Image:
         """The picture as the network draws it."""
@@ -115,7 +113,7 @@ def _patches(
     portraits: Sequence[Portrait], count: int, side: int, rng: np.random.Generator
 ) -> torch.Tensor:
     """Random squares of random portraits, (count, 3, side, side), -1..1."""
-    patches = []
+    patches: list[np.ndarray] = []
     while len(patches) < count:
         image = portraits[int(rng.integers(len(portraits)))].image
         wanted = max(side, round(image.shape[0] * rng.uniform(0.45, 1.0)))
@@ -141,8 +139,8 @@ def train_decoder(
     """An autoencoder that draws portraits, in its second half against a critic of patches."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = Autoencoder(kind, depth, latent).to(memory_format=torch.channels_last)
-    critic = _critic().to(memory_format=torch.channels_last)
+    network = place(Autoencoder(kind, depth, latent))
+    critic = place(_critic())
     ours = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.5, 0.99), weight_decay=0.0)
     theirs = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(ours, steps, eta_min=1e-4)

@@ -13,7 +13,9 @@ from detector.faces import resize
 from detector.records import Image
 from detector.video import Recoder
 
-H264_CRF = 16, 43  # from visually clean to what FaceForensics++ calls c40 and beyond
+FINEST_CRF = 16  # visually clean
+COARSEST_CRF = 29, 34, 40, 43  # for faces 50, 100, 200 and 300 pixels wide: more leaves nothing
+LARGEST_ENCODED = 560  # pixels of side: more costs more than it teaches
 JPEG_QUALITY = 30, 96
 
 
@@ -38,7 +40,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def photograph(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
-    """Light, lens, sensor, first encoding. `head` is a soft mask of the head, `width` the face's."""
+    """Light, lens, sensor, first encoding. `head` is a soft mask, `width` the face's, pixels."""
     if chance(rng, 0.45):
         image = grade(image, rng)
     if chance(rng, 0.3):
@@ -110,7 +112,7 @@ def smooth_skin(image: Image, head: np.ndarray, rng: np.random.Generator) -> Ima
 
 
 def add_noise(image: Image, rng: np.random.Generator) -> Image:
-    """Sensor noise and film grain: stronger in the shadows, sometimes coarse, sometimes coloured."""
+    """Sensor noise, film grain: stronger in shadows, sometimes coarse, sometimes coloured."""
     shape = image.shape if chance(rng, 0.5) else (*image.shape[:2], 1)
     noise = rng.standard_normal(shape, np.float32)
     if chance(rng, 0.5):
@@ -122,10 +124,8 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
 
 def encode_jpeg(image: Image, quality: int) -> Image:
     """The picture after JPEG."""
-    _, coded = cv2.imencode(
-        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def encode_h264(images: Sequence[Image], crf: int, rng: np.random.Generator) -> list[Image]:
@@ -150,13 +150,20 @@ def encode_h264(images: Sequence[Image], crf: int, rng: np.random.Generator) -> 
 def deliver(image: Image, width: float, smallest: float, rng: np.random.Generator) -> Image:
     """Resizing, titles, encoding and encoding again, on the way to who looks at it.
 
-    `width` is the face's, in pixels; it ends no smaller than `smallest`.
+    `width` is the face's, in pixels; it ends no smaller than `smallest`. Portraits are smaller
+    than faces in video often are: encoding an enlarged one leaves traces of the right size.
     """
-    if chance(rng, 0.5) and width > smallest:
+    size = rng.random()
+    factor = 1.0
+    if size < 0.4:
+        factor = min(log_uniform(rng, 1.15, 2.2), LARGEST_ENCODED / image.shape[1])
+    elif size < 0.75 and width > smallest:
         factor = log_uniform(rng, smallest / width, 1.0)
+    if factor != 1.0:
         side = max(16, round(image.shape[1] * factor))
-        method = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(3))]
-        image = cv2.resize(image, (side, side), interpolation=method)
+        down = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(3))]
+        up = (cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4)[int(rng.integers(3))]
+        image = cv2.resize(image, (side, side), interpolation=down if factor < 1 else up)
     if chance(rng, 0.15):
         image = blur(image, log_uniform(rng, 0.3, 1.2))
     if chance(rng, 0.1):
@@ -166,9 +173,11 @@ def deliver(image: Image, width: float, smallest: float, rng: np.random.Generato
         image = draw_title(image, rng)
     kind = rng.random()
     if kind < 0.7:
-        image = encode_h264([image], int(rng.integers(*H264_CRF)), rng)[0]
+        coarsest = np.interp(np.log2(width * factor), np.log2([50, 100, 200, 300]), COARSEST_CRF)
+        crf = int(rng.integers(FINEST_CRF, round(float(coarsest)) + 1))
+        image = encode_h264([image], crf, rng)[0]
         if chance(rng, 0.15):
-            image = encode_h264([image], int(rng.integers(20, 36)), rng)[0]
+            image = encode_h264([image], int(rng.integers(18, 30)), rng)[0]
     elif kind < 0.85:
         image = encode_jpeg(image, int(rng.integers(*JPEG_QUALITY)))
     if chance(rng, 0.2):

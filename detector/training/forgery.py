@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from detector.faces import resize
+from detector.masks import draw_mask, outline, part_mask
 from detector.records import Image
 from detector.training.decoders import Decoder
 from detector.training.degradation import (
@@ -25,7 +26,6 @@ from detector.training.degradation import (
     shrink_and_enlarge,
     to_uint8,
 )
-from detector.training.masks import draw_mask, outline, part_mask
 from detector.training.portraits import PORTRAIT_MARGIN, Portrait
 
 KINDS = {"self": 0.38, "swap": 0.18, "bottleneck": 0.13, "part": 0.13, "synthetic": 0.18}
@@ -114,8 +114,8 @@ class Forger:
 
     def _set_stage(self, portrait: Portrait, rng: np.random.Generator) -> Stage:
         native = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN)
-        low, high = WORKING_WIDTH
-        high = float(np.clip(portrait.face_width * 1.1, low + 8, high))
+        low, largest = WORKING_WIDTH
+        high = float(np.clip(portrait.face_width * 1.1, low + 8, largest))
         width = log_uniform(rng, low, high) if self.degrade else high
         angle = rng.normal(0, 6) if self.jitter and chance(rng, 0.5) else 0.0
         image, landmarks, box = place(portrait, native * width / portrait.face_width, angle)
@@ -125,9 +125,7 @@ class Forger:
         head = part_mask(image.shape, landmarks, "head")
         return replace(stage, image=photograph(image, head, width, rng))
 
-    def _forge(
-        self, kind: str, stage: Stage, rng: np.random.Generator
-    ) -> tuple[Image, np.ndarray]:
+    def _forge(self, kind: str, stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
         if kind == "swap":
             return swap(stage, self._donor(stage, rng), rng)
         if kind == "synthetic":
@@ -140,8 +138,7 @@ class Forger:
     def _donor(self, stage: Stage, rng: np.random.Generator) -> Portrait:
         """Of a few portraits, the one that fits best: forgers choose too."""
         drawn = [
-            self.portraits[int(np.searchsorted(self.weights, rng.random()))]
-            for _ in range(DONORS)
+            self.portraits[int(np.searchsorted(self.weights, rng.random()))] for _ in range(DONORS)
         ]
         target = shape_of(stage.landmarks)
         misfit = [float(np.abs(shape_of(p.landmarks) - target).sum()) for p in drawn]
@@ -227,9 +224,8 @@ def deform(
     """Moved by a smooth random field: `strength` is its deviation in pixels, `reach` its scale."""
     height, width = image.shape[:2]
     size = max(2, round(width / max(reach, 1.0))), max(2, round(height / max(reach, 1.0)))
-    moves = rng.normal(0, strength, (size[1], size[0], 2)).astype(np.float32)
-    moves = cv2.resize(moves, (width, height), interpolation=cv2.INTER_CUBIC)
-    return move(image, moves)
+    coarse = rng.normal(0, strength, (size[1], size[0], 2)).astype(np.float32)
+    return move(image, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def move(image: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -281,7 +277,7 @@ def blend_self(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarra
     if chance(rng, 0.8):
         altered = change_detail(altered, stage.width, rng)
     inside, around = (altered, stage.image) if chance(rng, 0.6) else (stage.image, altered)
-    matrix = cv2.getRotationMatrix2D(
+    matrix: np.ndarray = cv2.getRotationMatrix2D(
         (inside.shape[1] / 2, inside.shape[0] / 2), rng.normal(0, 1.2), rng.normal(1, 0.025)
     )
     matrix[:, 2] += rng.normal(0, 0.02, 2) * stage.width
@@ -432,7 +428,7 @@ def upsample_unevenly(image: Image, rng: np.random.Generator) -> Image:
     """
     height, width = image.shape[:2]
     factor = int(rng.choice([2, 2, 4]))
-    made = resize(image, max(8, width // factor), max(8, height // factor)).astype(np.float32)
+    made: np.ndarray = resize(image, max(8, width // factor), max(8, height // factor))
     for _ in range(factor // 2):
         wide = np.zeros((made.shape[0] * 2, made.shape[1] * 2, 3), np.float32)
         wide[::2, ::2] = made

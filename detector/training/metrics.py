@@ -1,5 +1,6 @@
 """Figures of merit. Pure functions of labels (1 is fake) and scores or probabilities."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,7 @@ EPSILON = 1e-7
 def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
     """The paper's cost-sensitive weights: n / (classes x n_class), for each class."""
     counts = np.bincount(np.asarray(labels, int), minlength=classes).astype(float)
-    return np.divide(
-        counts.sum(), classes * counts, out=np.zeros_like(counts), where=counts > 0
-    )
+    return np.divide(counts.sum(), classes * counts, out=np.zeros_like(counts), where=counts > 0)
 
 
 def rank(values: Numbers) -> Numbers:
@@ -119,7 +118,11 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def bootstrap(
-    groups: Numbers, figure, *arrays: Numbers, rounds: int = 1000, seed: int = 0
+    groups: Numbers,
+    figure: Callable[..., float],
+    *arrays: Numbers,
+    rounds: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The 95 % interval of `figure(*arrays)` when whole groups are drawn again with replacement."""
     rng = np.random.default_rng(seed)

@@ -128,7 +128,8 @@ def split_portraits(
     One person can stand in two folders under two names; a person's pictures within a folder share
     the part of the name before the last underscore or the extension.
     """
-    train, held = [], []
+    train: list[Portrait] = []
+    held: list[Portrait] = []
     for portrait in portraits:
         stem = Path(portrait.name).stem
         identity = stem.rsplit("_", 1)[0] if stem.count("__") >= 2 else stem

@@ -23,12 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from detector.architectures import Network
 from detector.errors import UserError
-from detector.scoring import autocast, to_tensor
+from detector.scoring import autocast, place, to_tensor
 from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """(n, 3, h, w) uint8 and (n,) float labels, 1 is fake."""
+
+Maker = Callable[[int], tuple[np.ndarray, np.ndarray]]
+"""A number -> crops, (k, side, side, 3) uint8, and their labels, (k,)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Validation:
 class Crops(Dataset[Batch]):
     """Numbers -> crops, so that a run can be resumed in the middle."""
 
-    def __init__(self, make: Callable[[int], tuple[np.ndarray, np.ndarray]], first: int, last: int):
+    def __init__(self, make: Maker, first: int, last: int) -> None:
         """`make` gives the crops, (k, side, side, 3), and labels, (k,), of a number."""
         self.make, self.first, self.last = make, first, last
 
@@ -125,7 +128,7 @@ class Process:
 
 def train(
     network: Network,
-    make: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    make: Maker,
     crops_each: int,
     validations: dict[str, Validation],
     out: Path,
@@ -166,7 +169,7 @@ def train(
 
 
 def _batches(
-    make: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    make: Maker,
     each: int,
     start: int,
     settings: TrainSettings,
@@ -197,7 +200,7 @@ class _Run:
         import re
 
         self.settings, self.process, self.out = settings, process, out
-        self.network = network.to(process.device, memory_format=torch.channels_last).train()
+        self.network = place(network, process.device).train()
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)

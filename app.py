@@ -1,0 +1,19 @@
+"""The Space's and the desktop's entry point: build the interface, launch it."""
+
+import argparse
+
+from detector.interface import launch
+
+
+def main() -> None:
+    """Open the app in the browser, bound to this machine alone unless told otherwise."""
+    parser = argparse.ArgumentParser(description="Unmask in the browser")
+    parser.add_argument("--port", type=int, help="7860 or the next free one by default")
+    parser.add_argument("--share", action="store_true", help="make a public link, through Gradio")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    options = parser.parse_args()
+    launch(port=options.port, share=options.share, open_browser=not options.no_browser)
+
+
+if __name__ == "__main__":
+    main()

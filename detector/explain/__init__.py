@@ -1,0 +1,159 @@
+"""Where the network looked, by the method of choice, and how far that picture can be trusted."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from detector.errors import UserError
+from detector.explain.activation import gradcam, gradcam_plus_plus, hirescam, layercam
+from detector.explain.base import Method, frozen
+from detector.explain.regions import landmarks_in_crop, share_regions
+from detector.explain.scorecam import faster_scorecam, scorecam
+from detector.explain.smoothgrad import smoothgrad
+from detector.explain.trust import NOISE, judge_maps
+from detector.faces import align
+from detector.records import Face, Heatmap, Person
+from detector.scoring import Detector, Ensemble
+
+METHODS: dict[str, Method] = {
+    "smoothgrad": smoothgrad,
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plus_plus,
+    "faster-scorecam": faster_scorecam,
+    "layercam": layercam,
+    "hirescam": hirescam,
+    "scorecam": scorecam,
+}
+"""The first four are the paper's."""
+
+PAPER = ("smoothgrad", "gradcam", "gradcam++", "faster-scorecam")
+TITLES = {
+    "smoothgrad": "SmoothGrad",
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "faster-scorecam": "Faster Score-CAM",
+    "layercam": "Layer-CAM",
+    "hirescam": "HiRes-CAM",
+    "scorecam": "Score-CAM",
+}
+
+
+def explain(
+    detector: Detector | Ensemble, face: Face, *, method: str = "gradcam", trust: bool = False
+) -> Heatmap:
+    """The map of one face by one method; with `trust`, tested against chance and the others."""
+    check_method(method)
+    check_fit(face)
+    if trust:
+        return explain_all(detector, face, methods=tuple(dict.fromkeys((*PAPER, method))))[method]
+    values = _at_crop(_mean_maps(detector, face, {method: METHODS[method]})[method], face)
+    return Heatmap(method, face, values, {}, share_regions(values, face))
+
+
+def explain_all(
+    detector: Detector | Ensemble, face: Face, *, methods: tuple[str, ...] = PAPER
+) -> dict[str, Heatmap]:
+    """The maps of one face by several methods, each with its trust figures."""
+    for method in methods:
+        check_method(method)
+    check_fit(face)
+    chosen = {name: METHODS[name] for name in methods}
+    maps = _mean_maps(detector, face, chosen)
+    disturbed = _mean_maps(detector, face, chosen, noise=NOISE)
+    first = _members(detector)[0]
+
+    def score(pictures: torch.Tensor) -> np.ndarray:
+        crops = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+        arrays = list(crops.permute(0, 2, 3, 1).cpu().numpy())
+        logits = detector.score(arrays, mirror=False)
+        c = detector.calibration
+        return 1 / (1 + np.exp(-(logits / c.temperature + c.bias)))
+
+    picture = first.prepare([face.crop])[0]
+    figures = judge_maps(picture, maps, disturbed, score)
+    heatmaps = {}
+    for name, values in maps.items():
+        values = _at_crop(values, face)
+        heatmaps[name] = Heatmap(name, face, values, figures[name], share_regions(values, face))
+    return heatmaps
+
+
+def explain_person(
+    detector: Detector | Ensemble, person: Person, *, method: str = "gradcam"
+) -> np.ndarray:
+    """The mean map over a person's fit faces in the face's own coordinates, upright.
+
+    What is steady stays, what is accident fades.
+    """
+    check_method(method)
+    fit = [face for face in person.faces if face.unfit is None]
+    if not fit:
+        raise UserError("unfit_face", "No face of this person can be judged or explained.")
+    aligned = []
+    for face in fit:
+        values = _mean_maps(detector, face, {method: METHODS[method]})[method]
+        aligned.append(align(values, landmarks_in_crop(face, values.shape[0]), values.shape[0]))
+    return np.mean(aligned, axis=0)
+
+
+def check_method(method: str) -> None:
+    """Refuse a method that is not there."""
+    if method not in METHODS:
+        raise UserError(
+            "unknown_method", f"There is no method {method!r}. Known are: {', '.join(METHODS)}."
+        )
+
+
+def check_fit(face: Face) -> None:
+    """Refuse a face that the detector could not judge."""
+    if face.unfit is not None:
+        raise UserError("unfit_face", f"This face cannot be explained: it is {face.unfit}.")
+
+
+def _members(detector: Detector | Ensemble) -> tuple[Detector, ...]:
+    return detector.members if isinstance(detector, Ensemble) else (detector,)
+
+
+def _mean_maps(
+    detector: Detector | Ensemble, face: Face, methods: dict[str, Method], noise: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Each method's map at the network's input size, averaged over an ensemble's members.
+
+    A member weighs as much as its logit does in the ensemble's.
+    """
+    members = _members(detector)
+    side = members[0].side
+    sums: dict[str, np.ndarray] = {}
+    for member in members:
+        pictures = member.prepare([face.crop])
+        if noise:
+            generator = torch.Generator().manual_seed(1)
+            drawn = torch.randn(pictures.shape, generator=generator).to(pictures)
+            pictures = (pictures + noise * drawn).clamp(0, 1)
+        weight = 1 / (len(members) * member.calibration.temperature)
+        for name, method in methods.items():
+            with member.lock, frozen(member.network) as network:
+                made = method(network, pictures)[0]
+            if made.shape[0] != side:
+                made = cv2.resize(made, (side, side), interpolation=cv2.INTER_LINEAR)
+            sums[name] = sums.get(name, 0) + weight * made
+    return sums
+
+
+def _at_crop(values: np.ndarray, face: Face) -> np.ndarray:
+    height, width = face.crop.shape[:2]
+    return cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+class _Callable(ModuleType):
+    """`detector.explain` is both this package and the function of its name."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Heatmap:
+        return explain(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

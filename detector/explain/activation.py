@@ -1,0 +1,42 @@
+"""Grad-CAM, Grad-CAM++, Layer-CAM and HiRes-CAM, with the weights of pytorch-grad-cam.
+
+Its own call stretches every map to 0..1, which hides how strong it is: the pieces are called here.
+"""
+
+import numpy as np
+import torch
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from pytorch_grad_cam.base_cam import BaseCAM
+
+from detector.architectures import Network
+from detector.explain.base import Method, evidence, graph_from, to_pixels
+
+
+def activation_method(kind: type[BaseCAM]) -> Method:
+    """A method that weights the last layer's channels by what their gradients say."""
+
+    def explain(network: Network, pictures: torch.Tensor) -> np.ndarray:
+        layer = network.explained_layer
+        with graph_from(layer), torch.enable_grad():
+            cam = kind(model=network, target_layers=[layer])
+            try:
+                seen = cam.activations_and_grads
+                evidence(seen(pictures)).sum().backward()
+                maps = cam.get_cam_image(
+                    pictures,
+                    layer,
+                    [evidence] * len(pictures),
+                    seen.activations[0].float().numpy(),
+                    seen.gradients[0].float().numpy(),
+                )
+            finally:
+                cam.activations_and_grads.release()
+        return to_pixels(maps, pictures.shape[-1])
+
+    return explain
+
+
+gradcam = activation_method(GradCAM)
+gradcam_plus_plus = activation_method(GradCAMPlusPlus)
+layercam = activation_method(LayerCAM)
+hirescam = activation_method(HiResCAM)

@@ -1,0 +1,73 @@
+"""A module imports only from lines above its own, and importing the package stays cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detector
+
+ROOT = Path(detector.__file__).parent
+ORDER = [
+    "errors", "records", "settings", "video", "provenance", "keyframes", "masks", "faces",
+    "architectures", "scoring", "weights", "verdict", "explain", "charts", "report", "pipeline",
+    "training", "texts", "interface", "__main__",
+]  # fmt: skip
+"""From the bottom to the top."""
+
+SOLE_IMPORTERS = {
+    "av": "video",
+    "facenet_pytorch": "faces",
+    "timm": "architectures",
+    "huggingface_hub": "weights",
+    "gradio": "interface",
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "detector":
+                found |= {f"detector.{alias.name}" for alias in node.names}
+    return found
+
+
+MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    own = ORDER.index(room_of(path))
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "detector" and len(parts) > 1 and not parts[1].startswith("__"):
+            assert ORDER.index(parts[1]) <= own, f"{path.name} imports {name}"
+        sole = SOLE_IMPORTERS.get(parts[0])
+        assert sole in (None, room_of(path)), f"{path.name} imports {parts[0]}"
+
+
+def test_every_module_has_its_place() -> None:
+    assert {room_of(path) for path in MODULES} <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", ["detector", "detector.report", "detector.records"])
+def test_import_is_cheap(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'gradio', 'av', 'timm'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

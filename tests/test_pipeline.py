@@ -1,0 +1,116 @@
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import portrait, texture, write_clip
+
+import detector as unmask
+from detector.errors import UserError
+from detector.pipeline import find_face, scan
+from detector.records import Label
+from detector.report import compare, read_report, to_html, to_json, write_report
+from detector.scoring import Detector
+from detector.settings import Settings
+
+
+def test_scan_from_end_to_end(detector: Detector, face_video: Path) -> None:
+    stages: list[tuple[str, float]] = []
+    found = scan(
+        face_video, Settings(key_frames=8), detector=detector,
+        progress=lambda stage, fraction: stages.append((stage, fraction)),
+    )  # fmt: skip
+    assert len(found.key_frames) == 8
+    (person,) = found.people
+    assert len(person.scores) == 8
+    assert found.verdict.probability == person.verdict.probability
+    assert {s for s, _ in stages} == {"key frames", "faces", "scores"}
+    assert all(0 <= f <= 1 for _, f in stages)
+    assert set(found.timings) == {"decode", "faces", "scores", "total"}
+    assert found.curve.times.shape == (40,)
+
+
+def test_scan_is_repeatable(detector: Detector, face_video: Path) -> None:
+    first, second = (
+        to_json(scan(face_video, Settings(key_frames=4), detector=detector)) for _ in range(2)
+    )
+    first.pop("timings"), second.pop("timings")
+    assert first == second
+
+
+def test_no_face(detector: Detector, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "none.mp4", [texture(1, 320, 240)] * 5)
+    found = scan(path, detector=detector)
+    assert found.verdict.label is Label.NO_FACE
+    assert found.verdict.probability is None
+    with pytest.raises(UserError) as caught:
+        find_face(found)
+    assert caught.value.code == "no_face_at_time"
+
+
+def test_still_image(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "still.png"
+    cv2.imwrite(str(path), portrait()[..., ::-1])
+    found = scan(path, detector=detector)
+    assert len(found.people) == 1
+
+
+def test_cancelling_stops_and_leaves_nothing(
+    detector: Detector, face_video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def cancel(stage: str, fraction: float) -> None:
+        if stage == "faces":
+            raise UserError("cancelled", "Cancelled.")
+
+    with pytest.raises(UserError) as caught:
+        scan(face_video, detector=detector, progress=cancel)
+    assert caught.value.code == "cancelled"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_round_trip(detector: Detector, face_video: Path, tmp_path: Path) -> None:
+    found = scan(face_video, Settings(key_frames=4), detector=detector)
+    report = read_report(write_report(found, tmp_path / "report"))
+    assert report == to_json(found)
+    assert compare(report, to_json(found)) == []
+    report["probability"] = 0.9999
+    assert "probability" in compare(report, to_json(found))[0]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "data:image/png" in page
+    assert "http" not in page
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', "nonsense"])
+def test_bad_reports_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_report(path)
+    assert caught.value.code == "bad_report"
+
+
+def test_page_escapes_what_the_clip_says(detector: Detector, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "<b>&.mp4", [texture(1, 320, 240)] * 2)
+    page = to_html(to_json(scan(path, detector=detector)), {})
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;.mp4" in page
+
+
+def test_public_names() -> None:
+    assert unmask.scan is scan
+    assert unmask.Settings is Settings
+    assert callable(unmask.explain)
+    with pytest.raises(AttributeError):
+        _ = unmask.nothing
+
+
+def test_boxes_are_in_full_frame_pixels(detector: Detector, tmp_path: Path) -> None:
+    big = cv2.resize(portrait(), (2048, 2048), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "big.png"
+    cv2.imwrite(str(path), big[..., ::-1])
+    (person,) = scan(path, detector=detector).people
+    left, top, right, bottom = person.person.faces[0].box
+    assert np.allclose([left, top, right, bottom], [712, 248, 1080, 720], atol=60)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from clips import make_face
+
+from detector.records import Calibration, Label, Person, PersonVerdict
+from detector.verdict import (
+    by_suspicion,
+    choose_label,
+    count_above,
+    judge_clip,
+    judge_person,
+    mean_interval,
+    to_probability,
+)
+
+CALIBRATION = Calibration(2.0, 0.5, 0.3, 0.7, True, (-4.0, -2.0, 0.0, 1.0))
+
+
+def judge(logits: list[float], number: int = 1, calibration: Calibration = CALIBRATION):
+    person = Person(number, tuple(make_face(i) for i in range(len(logits))))
+    return judge_person(person, np.array(logits), calibration)
+
+
+def test_probability_by_hand() -> None:
+    assert to_probability(-1.0, CALIBRATION) == pytest.approx(0.5)
+    assert to_probability(3.0, CALIBRATION) == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize(
+    ("logit", "label"),
+    [(8.0, Label.MANIPULATED), (-9.0, Label.NO_SIGNS), (-1.0, Label.INCONCLUSIVE)],
+)
+def test_labels_of_steady_clips(logit: float, label: Label) -> None:
+    verdict = judge([logit] * 20).verdict
+    assert verdict.label is label
+    assert verdict.interval is not None
+    assert verdict.interval[0] < verdict.probability < verdict.interval[1]
+    assert verdict.reasons
+
+
+def test_frames_that_disagree_are_inconclusive() -> None:
+    verdict = judge([9.0, -3.0] * 3).verdict
+    assert verdict.label is Label.INCONCLUSIVE
+    assert "3 of 6 look manipulated" in verdict.reasons[0]
+
+
+def test_interval_narrows_with_frames_and_widens_with_disagreement() -> None:
+    def width(logits: list[float]) -> float:
+        _, low, high = mean_interval(np.array(logits))
+        return high - low
+
+    assert width([1.0] * 30) < width([1.0] * 9) < width([1.0])
+    assert width([1.0] * 30) < width([3.0, -1.0] * 15)
+
+
+def test_one_frame_is_answered_only_when_it_is_extreme() -> None:
+    assert judge([2.0]).verdict.label is Label.INCONCLUSIVE
+    assert judge([12.0]).verdict.label is Label.MANIPULATED
+
+
+def test_without_calibration_nothing_is_decided() -> None:
+    verdict = judge([20.0] * 20, calibration=Calibration()).verdict
+    assert verdict.label is Label.INCONCLUSIVE
+    assert "no calibration" in verdict.reasons[0]
+
+
+def test_thresholds_are_those_of_the_interval() -> None:
+    assert choose_label((0.71, 0.9), CALIBRATION) is Label.MANIPULATED
+    assert choose_label((0.69, 0.9), CALIBRATION) is Label.INCONCLUSIVE
+    assert choose_label((0.1, 0.29), CALIBRATION) is Label.NO_SIGNS
+    assert choose_label((0.1, 0.31), CALIBRATION) is Label.INCONCLUSIVE
+
+
+def test_unfit_faces_are_inconclusive_and_say_why() -> None:
+    faces = (make_face(0, unfit="too small (20 pixels wide)"), make_face(1, unfit="too blurred"))
+    verdict = judge_person(Person(1, (*faces, faces[0])), [], CALIBRATION).verdict
+    assert verdict.label is Label.INCONCLUSIVE
+    assert verdict.probability is None
+    assert "too small" in verdict.reasons[0]
+
+
+def test_logits_must_fit_the_faces() -> None:
+    with pytest.raises(ValueError, match="1 faces were to be scored, 2 logits"):
+        judge_person(Person(1, (make_face(0),)), [1.0, 2.0], CALIBRATION)
+
+
+def test_clip_follows_its_most_suspicious_person() -> None:
+    people = [judge([-9.0] * 20, 1), judge([8.0] * 20, 2)]
+    verdict = judge_clip(people, CALIBRATION)
+    assert verdict.label is Label.MANIPULATED
+    assert "person 2" in verdict.reasons[-1]
+    assert [p.person.id for p in by_suspicion(people)] == [2, 1]
+
+
+def test_a_face_seen_once_does_not_decide() -> None:
+    people: list[PersonVerdict] = [judge([-9.0] * 20, 1), judge([2.0], 2)]
+    verdict = judge_clip(people, CALIBRATION)
+    assert verdict.label is Label.NO_SIGNS
+    assert "too briefly" in verdict.reasons[-1]
+
+
+def test_no_people_is_no_face() -> None:
+    assert judge_clip([], CALIBRATION).label is Label.NO_FACE
+
+
+def test_natural_frequencies_by_hand() -> None:
+    assert count_above(to_probability(0.0, CALIBRATION), CALIBRATION) == (2, 4)
+    assert count_above(0.999, CALIBRATION) == (0, 4)
