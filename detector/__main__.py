@@ -271,6 +271,106 @@ def run_verify(options: Options) -> int:
     return 1 if differences else 0
 
 
+def set_up_train(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE")
+    parser.add_argument("--recipes", action="store_true", help="list the recipes")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of real faces")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--steps", type=int, metavar="N", help="in place of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument(
+        "--start", default="imagenet", metavar="imagenet|scratch|FILE",
+        help="the weights that training begins with",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument(
+        "--sheet", type=Path, metavar="PNG", help="only draw forgeries of the faces, to look at"
+    )
+
+
+def run_train(options: Options) -> int:
+    """Train a recipe on forgeries of real faces."""
+    from dataclasses import replace
+
+    from detector.scoring import choose_device
+    from detector.training.portraits import find_portraits
+    from detector.training.recipes import RECIPES, draw_sheet, find_recipe, train_from_faces
+
+    if options.recipes:
+        for name, recipe in RECIPES.items():
+            s = recipe.settings
+            put(f"{name:<22} {recipe.title}, {s.steps} steps of {s.batch} crops")
+        return 0
+    if options.data is None or (options.recipe is None and options.sheet is None):
+        raise UserError("bad_setting", "A recipe and --data are needed; --recipes lists recipes.")
+    if not options.data.is_dir():
+        raise UserError("no_data", f"There is no folder {options.data}.")
+    if options.sheet is not None:
+        from detector.charts import to_png
+
+        with Bar("finding faces") as progress:
+            portraits = find_portraits(options.data, progress=progress)
+        options.sheet.write_bytes(to_png(draw_sheet(portraits)))
+        put(str(options.sheet))
+        return 0
+    if options.out is None:
+        raise UserError("bad_setting", "Say with --out where the run is to be kept.")
+    recipe = find_recipe(options.recipe)
+    if options.steps:
+        recipe = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
+    with Bar(options.recipe) as progress:
+        best = train_from_faces(
+            recipe, options.data, options.out, start=options.start,
+            device=choose_device(options.device), resume=options.resume, progress=progress,
+        )  # fmt: skip
+    put(str(best))
+    return 0
+
+
+def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The options of `evaluate`."""
+    add_model_options(parser)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR",
+        help="clips in real/ and fake/, described in manifest.tsv if there is one",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", choices=["-"], help="print the figures as one JSON object")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE",
+        help="write the checkpoint to this file with a calibration made from these clips",
+    )  # fmt: skip
+
+
+def run_evaluate(options: Options) -> int:
+    """Measure a detector on labelled clips."""
+    from detector.training.evaluate import evaluate, to_markdown
+    from detector.weights import load_detector, recalibrate, resolve_weights
+
+    detector = load_detector(options.model, weights=options.weights, device=options.device)
+    if options.calibrate:
+        detector = uncalibrated(detector)
+    with Bar("evaluating") as progress:
+        figures, fresh = evaluate(options.data, detector, options.out, progress=progress)
+    if options.calibrate:
+        checkpoint = resolve_weights(options.model, options.weights)
+        recalibrate(checkpoint, options.calibrate, fresh, figures)
+    put_json(figures) if options.json else put(to_markdown(figures))
+    for line in figures["failed"]:
+        say(f"Not scored: {line}")
+    return 0
+
+
+def uncalibrated(detector: Any) -> Any:
+    """The detector as if it had no calibration, so that a new one is measured."""
+    from dataclasses import replace
+
+    from detector.records import Calibration
+
+    return replace(detector, calibration=Calibration())
+
+
 def set_up_weights(parser: argparse.ArgumentParser) -> None:
     """The options of `weights`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -379,6 +479,8 @@ COMMANDS: dict[
 ] = {
     "scan": (set_up_scan, run_scan, "does a face in these clips show signs of manipulation?"),
     "explain": (set_up_explain, run_explain, "where did the network look, and can one trust it?"),
+    "train": (set_up_train, run_train, "train a detector from a folder of real faces"),
+    "evaluate": (set_up_evaluate, run_evaluate, "measure a detector on labelled clips"),
     "verify": (set_up_verify, run_verify, "does a report hold for this clip?"),
     "weights": (set_up_weights, run_weights, "list, verify, download or push weights"),
 }

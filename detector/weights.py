@@ -154,6 +154,33 @@ def save_checkpoint(
     return hash_file(path)
 
 
+def recalibrate(
+    checkpoint: Checkpoint, path: Path, calibration: Calibration, figures: Mapping[str, Any]
+) -> str:
+    """Write a checkpoint again with another calibration and the figures that go with it."""
+    about = {
+        **{k: v for k, v in checkpoint.metadata.items() if k not in ("calibration", "created")},
+        "figures": {**checkpoint.metadata.get("figures", {}), **_brief(figures)},
+    }
+    return save_checkpoint(
+        path,
+        load_network(checkpoint),
+        margin=float(checkpoint.metadata["margin"]),
+        calibration=calibration,
+        about=about,
+    )
+
+
+def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's header keeps of an evaluation."""
+    return {
+        "video AUC": figures["auc"],
+        **{f"video AUC, {kind}": value for kind, value in figures["auc_by_kind"].items()},
+        **{f"video AUC, {name}": value for name, value in figures["auc_by_dataset"].items()},
+        "real clips called manipulated": figures["verdicts"]["real"]["manipulated"],
+    }
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     part = path.with_name(path.name + ".part")

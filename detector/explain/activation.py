@@ -28,6 +28,7 @@ def activation_method(kind: type[BaseCAM]) -> Method:
                     [evidence] * len(pictures),
                     seen.activations[0].float().numpy(),
                     seen.gradients[0].float().numpy(),
+                    False,
                 )
             finally:
                 cam.activations_and_grads.release()

@@ -39,12 +39,23 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.05))
 
 
-def photograph(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
-    """Light, lens, sensor, first encoding. `head` is a soft mask, `width` the face's, pixels."""
+def light(image: Image, rng: np.random.Generator) -> Image:
+    """What stands in front of the lens, and what a colourist makes of it."""
     if chance(rng, 0.45):
         image = grade(image, rng)
     if chance(rng, 0.3):
         image = relight(image, rng)
+    return image
+
+
+def photograph(
+    image: Image, head: np.ndarray, width: float, rng: np.random.Generator, *, noisy: float = 0.4
+) -> Image:
+    """Light, lens, sensor, first encoding.
+
+    `head` is a soft mask, `width` the face's in pixels, `noisy` the chance of visible noise.
+    """
+    image = light(image, rng)
     if chance(rng, 0.3):
         image = blur_background(image, head, width, rng)
     if chance(rng, 0.25):
@@ -53,7 +64,7 @@ def photograph(image: Image, head: np.ndarray, width: float, rng: np.random.Gene
         image = blur_motion(image, width, rng)
     if chance(rng, 0.1):
         image = smooth_skin(image, head, rng)
-    if chance(rng, 0.4):
+    if chance(rng, noisy):
         image = add_noise(image, rng)
     if chance(rng, 0.25):
         image = encode_jpeg(image, int(rng.integers(45, 97)))

@@ -21,6 +21,7 @@ from detector.training.degradation import (
     blur,
     chance,
     deliver,
+    light,
     log_uniform,
     photograph,
     shrink_and_enlarge,
@@ -28,7 +29,7 @@ from detector.training.degradation import (
 )
 from detector.training.portraits import PORTRAIT_MARGIN, Portrait
 
-KINDS = {"self": 0.38, "swap": 0.18, "bottleneck": 0.13, "part": 0.13, "synthetic": 0.18}
+KINDS = {"self": 0.34, "swap": 0.16, "bottleneck": 0.12, "part": 0.14, "synthetic": 0.24}
 """The kinds of forgery and the share of each."""
 
 CANVAS = 2.05  # side of the working picture, in face boxes: room for the loosest crop
@@ -104,9 +105,15 @@ class Forger:
     def pair(self, number: int, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
         """A real and a forged crop of portrait `number`."""
         rng = np.random.default_rng((*seed, 1))
-        stage = self._set_stage(self.portraits[number % len(self.portraits)], rng)
         kind = str(rng.choice(self.kinds, p=self.shares))
-        forged, mask = self._forge(kind, stage, np.random.default_rng((*seed, 2)))
+        bare = self._set_stage(self.portraits[number % len(self.portraits)], rng)
+        stage = self._photograph(bare, rng, noisy=0.8 if kind == "synthetic" else 0.4)
+        if kind == "synthetic" and self.degrade and chance(rng, 0.6):
+            # What a generator draws was never in front of a sensor.
+            source = replace(bare, image=light(bare.image, rng))
+        else:
+            source = stage
+        forged, mask = self._forge(kind, source, np.random.default_rng((*seed, 2)))
         finish = (*seed, 3)
         real = self._finish(stage, stage.image, np.zeros_like(mask), finish)
         fake = self._finish(stage, forged, mask, finish)
@@ -119,11 +126,14 @@ class Forger:
         width = log_uniform(rng, low, high) if self.degrade else high
         angle = rng.normal(0, 6) if self.jitter and chance(rng, 0.5) else 0.0
         image, landmarks, box = place(portrait, native * width / portrait.face_width, angle)
-        stage = Stage(image, landmarks, box, width)
+        return Stage(image, landmarks, box, width)
+
+    def _photograph(self, stage: Stage, rng: np.random.Generator, noisy: float) -> Stage:
         if not self.degrade:
             return stage
-        head = part_mask(image.shape, landmarks, "head")
-        return replace(stage, image=photograph(image, head, width, rng))
+        head = part_mask(stage.image.shape, stage.landmarks, "head")
+        image = photograph(stage.image, head, stage.width, rng, noisy=noisy)
+        return replace(stage, image=image)
 
     def _forge(self, kind: str, stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
         if kind == "swap":
@@ -160,7 +170,7 @@ class Forger:
         covered = cut_middle(mask, share, shift * side / CANVAS, self.side)
         if mirrored:
             crop, covered = crop[:, ::-1], covered[:, ::-1]
-        return np.ascontiguousarray(crop), np.ascontiguousarray(covered)
+        return np.ascontiguousarray(crop), np.clip(covered, 0, 1)  # cubic resizing overshoots
 
 
 def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarray, float]:
@@ -209,7 +219,7 @@ def blend_mask(
     mask = draw_mask(stage.image.shape, polygon)
     if chance(rng, 0.5):
         mask = deform(mask, stage.width * rng.uniform(0.01, 0.04), stage.width * 0.25, rng)
-        mask = np.clip(mask, 0, 1)
+    mask = np.clip(mask, 0, 1)
     if not chance(rng, hard):
         mask = blur(mask, stage.width * log_uniform(rng, 0.012, 0.09))
         if chance(rng, 0.5):  # softened inwards alone, as blending tools do
@@ -427,7 +437,7 @@ def upsample_unevenly(image: Image, rng: np.random.Generator) -> Image:
     Such layers treat odd and even pixels differently, which leaves a faint grid.
     """
     height, width = image.shape[:2]
-    factor = int(rng.choice([2, 2, 4]))
+    factor = int(rng.choice([2, 2, 2, 2, 4]))
     made: np.ndarray = resize(image, max(8, width // factor), max(8, height // factor))
     for _ in range(factor // 2):
         wide = np.zeros((made.shape[0] * 2, made.shape[1] * 2, 3), np.float32)

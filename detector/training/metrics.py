@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit
 
 Numbers = np.ndarray
@@ -169,17 +170,13 @@ def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Sca
     if not 0 < labels.sum() < len(labels):
         raise ValueError("both classes are needed")
     weights = class_weights(labels)[labels.astype(int)] / len(labels)
-    slope, bias = 1.0, 0.0
     spread = logits.std() + 1e-6
     features = np.stack([logits / spread, np.ones_like(logits)], 1)
-    answer = np.array([slope * spread, bias])
-    penalty = np.diag([ridge, ridge])
-    for _ in range(100):
-        p = expit(features @ answer)
-        gradient = features.T @ (weights * (p - labels)) + penalty @ answer
-        curvature = (features * (weights * p * (1 - p))[:, None]).T @ features + penalty
-        step = np.linalg.solve(curvature, gradient)
-        answer = answer - step
-        if np.abs(step).max() < 1e-9:
-            break
+
+    def loss(answer: Numbers) -> tuple[float, Numbers]:
+        z = features @ answer
+        value = (weights * (np.logaddexp(0, z) - labels * z)).sum() + ridge * (answer**2).sum() / 2
+        return float(value), features.T @ (weights * (expit(z) - labels)) + ridge * answer
+
+    answer = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
     return Scaling(float(spread / max(answer[0], 1e-3)), float(answer[1]))

@@ -1,0 +1,303 @@
+"""A detector on labelled clips -> figures, thresholds, pictures, a table.
+
+Clips lie in `real/` and `fake/`; a `manifest.tsv` beside them may name for each clip its kind, data
+set, method and group (clips of one source). Everything is measured after aggregation, per clip.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from detector.errors import UserError
+from detector.pipeline import scan
+from detector.records import Calibration, Label
+from detector.scoring import Detector, Ensemble
+from detector.settings import Progress, Settings, silent
+from detector.training import metrics
+from detector.verdict import by_suspicion, choose_label, mean_interval, to_probability
+from detector.video import CLIP_SUFFIXES
+
+ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
+MISS_BUDGET = 0.10  # share of clips with pasted-in faces that may be called free of signs
+MARGIN = 0.02  # probability that thresholds keep from the clips they were set on
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A clip with its truth."""
+
+    path: Path
+    fake: bool
+    kind: str
+    dataset: str
+    method: str
+    group: str
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """A clip and the logits of the person who decides about it."""
+
+    clip: LabelledClip
+    logits: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def logit(self) -> float:
+        """The clip's own: the mean."""
+        return float(self.logits.mean())
+
+
+def find_labelled(folder: Path) -> list[LabelledClip]:
+    """The clips below real/ and fake/, with what the manifest says of them."""
+    known: dict[str, dict[str, str]] = {}
+    manifest = folder / "manifest.tsv"
+    if manifest.is_file():
+        with manifest.open(newline="") as file:
+            known = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
+    clips = []
+    for label in ("real", "fake"):
+        for path in sorted((folder / label).glob("*")):
+            if path.suffix.lower() not in CLIP_SUFFIXES:
+                continue
+            row = known.get(path.name, {})
+            clips.append(
+                LabelledClip(
+                    path=path,
+                    fake=label == "fake",
+                    kind=row.get("kind", label),
+                    dataset=row.get("dataset", folder.name),
+                    method=row.get("method", label),
+                    group=row.get("group", path.stem),
+                )
+            )
+    if not clips:
+        raise UserError("no_data", f"{folder} has no clips in real/ and fake/.")
+    if len({c.fake for c in clips}) == 1:
+        raise UserError("one_class", f"{folder} holds clips of one class only.")
+    return clips
+
+
+def score_clips(
+    clips: Sequence[LabelledClip],
+    detector: Detector | Ensemble,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> tuple[list[ClipScore], list[str]]:
+    """Scan every clip; what could not be scored, and why, comes second."""
+    scores, failed = [], []
+    for number, clip in enumerate(clips):
+        progress("clips", number / len(clips))
+        try:
+            found = scan(clip.path, settings, detector=detector)
+        except UserError as error:
+            failed.append(f"{clip.path.name}: {error.message}")
+            continue
+        people = [p for p in by_suspicion(found.people) if len(p.scores) >= 3] or [
+            p for p in by_suspicion(found.people) if p.scores
+        ]
+        if not people:
+            failed.append(f"{clip.path.name}: no face that can be judged")
+            continue
+        scores.append(ClipScore(clip, np.array([s.logit for s in people[0].scores])))
+    return scores, failed
+
+
+def calibrate(scores: Sequence[ClipScore]) -> Calibration:
+    """Temperature, bias and thresholds from labelled clips.
+
+    The upper threshold keeps to the false-alarm budget on genuine clips, the lower one to the miss
+    budget on clips with pasted-in faces (all fakes, where no kinds are known).
+    """
+    labels = np.array([s.clip.fake for s in scores])
+    if labels.all() or not labels.any():
+        raise UserError("one_class", "Both genuine and manipulated clips are needed to calibrate.")
+    scaling = metrics.fit_scaling(labels, np.array([s.logit for s in scores]))
+    reals = [s for s in scores if not s.clip.fake]
+    fakes = [s for s in scores if s.clip.kind == "blended"] or [s for s in scores if s.clip.fake]
+    whole = Calibration(
+        temperature=scaling.temperature,
+        bias=scaling.bias,
+        calibrated=True,
+        real_logits=tuple(sorted(round(s.logit, 4) for s in reals)),
+    )
+    lows = sorted((to_probability(mean_interval(s.logits)[1], whole) for s in reals), reverse=True)
+    highs = sorted(to_probability(mean_interval(s.logits)[2], whole) for s in fakes)
+    upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
+    lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
+    upper = float(np.clip(upper, 0.5, 0.99))
+    return replace(whole, upper=upper, lower=float(np.clip(lower, 0.01, min(0.5, upper - 0.01))))
+
+
+def decide(score: ClipScore, calibration: Calibration) -> Label:
+    """The verdict of a clip."""
+    _, low, high = mean_interval(score.logits)
+    return choose_label(
+        (to_probability(low, calibration), to_probability(high, calibration)), calibration
+    )
+
+
+def decide_held_out(scores: Sequence[ClipScore]) -> list[Label]:
+    """Each clip's verdict by thresholds that were set without its group."""
+    labels = []
+    for score in scores:
+        others = [s for s in scores if s.clip.group != score.clip.group]
+        labels.append(decide(score, calibrate(others)))
+    return labels
+
+
+def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[str, Any]:
+    """All figures, each with its 95 % interval; intervals draw whole groups again."""
+    labels = np.array([s.clip.fake for s in scores])
+    logits = np.array([s.logit for s in scores])
+    groups = np.array([s.clip.group for s in scores])
+    kinds = np.array([s.clip.kind for s in scores])
+    probabilities = np.array([to_probability(x, calibration) for x in logits])
+    answer: dict[str, Any] = {
+        "clips": len(scores),
+        "auc": _with_interval(metrics.auc, groups, labels, logits),
+        "average_precision": _with_interval(metrics.average_precision, groups, labels, logits),
+        "equal_error_rate": _with_interval(metrics.equal_error_rate, groups, labels, logits),
+        "log_loss": round(metrics.log_loss(labels, probabilities), 4),
+        "brier": round(metrics.brier(labels, probabilities), 4),
+        "calibration_error": round(metrics.calibration_error(labels, probabilities), 4),
+        "auc_by_kind": {},
+        "verdicts": {},
+        "verdicts_held_out": {},
+    }
+    for kind in sorted(set(kinds[labels])):
+        chosen = (kinds == kind) | ~labels
+        answer["auc_by_kind"][str(kind)] = _with_interval(
+            metrics.auc, groups[chosen], labels[chosen], logits[chosen]
+        )
+    datasets = np.array([s.clip.dataset for s in scores])
+    answer["auc_by_dataset"] = {
+        str(name): _with_interval(
+            metrics.auc, groups[datasets == name], labels[datasets == name],
+            logits[datasets == name],
+        )
+        for name in sorted(set(datasets))
+        if 0 < labels[datasets == name].sum() < (datasets == name).sum()
+    }  # fmt: skip
+    decided = [decide(s, calibration) for s in scores]
+    held_out = decide_held_out(scores)
+    for kind in ["real", *answer["auc_by_kind"]]:
+        inside = [
+            i for i, s in enumerate(scores) if (s.clip.kind if s.clip.fake else "real") == kind
+        ]
+        for name, verdicts in (("verdicts", decided), ("verdicts_held_out", held_out)):
+            answer[name][kind] = {
+                str(label): _share(sum(verdicts[i] is label for i in inside), len(inside))
+                for label in (Label.MANIPULATED, Label.INCONCLUSIVE, Label.NO_SIGNS)
+            }
+    return answer
+
+
+def _with_interval(
+    figure: Any, groups: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> list[float]:
+    low, high = metrics.bootstrap(groups, figure, labels, scores)
+    return [round(float(v), 4) for v in (figure(labels, scores), low, high)]
+
+
+def _share(hits: int, total: int) -> dict[str, Any]:
+    low, high = metrics.wilson(hits, total)
+    return {"count": hits, "of": total, "interval": [round(low, 3), round(high, 3)]}
+
+
+def evaluate(
+    folder: Path,
+    detector: Detector | Ensemble,
+    out: Path,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], Calibration]:
+    """Measure on labelled clips; writes figures.json, scores.csv, table.md and pictures to `out`.
+
+    The figures are by the detector's own calibration, or, where it has none, by one made from these
+    clips, which comes second.
+    """
+    scores, failed = score_clips(find_labelled(folder), detector, settings, progress)
+    if not scores:
+        raise UserError("no_data", f"No clip of {folder} could be scored.")
+    fresh = calibrate(scores)
+    calibration = detector.calibration if detector.calibration.calibrated else fresh
+    figures = figures_of(scores, calibration)
+    figures["failed"] = failed
+    figures["calibration"] = {k: v for k, v in asdict(calibration).items() if k != "real_logits"}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1))
+    (out / "table.md").write_text(to_markdown(figures))
+    with (out / "scores.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "fake", "kind", "dataset", "group", "logit", "probability"])
+        for s in scores:
+            p = to_probability(s.logit, calibration)
+            writer.writerow([s.clip.path.name, int(s.clip.fake), s.clip.kind, s.clip.dataset,
+                             s.clip.group, round(s.logit, 4), round(p, 4)])  # fmt: skip
+    draw_figures(scores, calibration).savefig(out / "figures.png", dpi=110)
+    return figures, fresh
+
+
+def to_markdown(figures: dict[str, Any]) -> str:
+    """The figures as tables."""
+
+    def cell(value: list[float]) -> str:
+        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+
+    lines = ["| figure, per clip | value (95 % interval) |", "|---|---|"]
+    lines.append(f"| AUC, all {figures['clips']} clips | {cell(figures['auc'])} |")
+    for kind, value in figures["auc_by_kind"].items():
+        lines.append(f"| AUC, {kind} against all real | {cell(value)} |")
+    for name, value in figures["auc_by_dataset"].items():
+        lines.append(f"| AUC within {name} | {cell(value)} |")
+    lines.append(f"| average precision | {cell(figures['average_precision'])} |")
+    lines.append(f"| equal error rate | {cell(figures['equal_error_rate'])} |")
+    for name in ("brier", "calibration_error", "log_loss"):
+        lines.append(f"| {name.replace('_', ' ')} | {figures[name]:.3f} |")
+    lines += ["", "| verdicts | manipulated | inconclusive | no_signs |", "|---|---|---|---|"]
+    for title, table in (
+        ("", figures["verdicts"]),
+        (", thresholds set without the clip's group", figures["verdicts_held_out"]),
+    ):
+        for kind, shares in table.items():
+            row = " | ".join(
+                f"{s['count']} of {s['of']} ({s['interval'][0]:.0%} to {s['interval'][1]:.0%})"
+                for s in shares.values()
+            )
+            lines.append(f"| {kind}{title} | {row} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_figures(scores: Sequence[ClipScore], calibration: Calibration) -> Figure:
+    """ROC, reliability, risk against coverage, and the scores of every kind."""
+    mpl.use("Agg")
+    labels = np.array([s.clip.fake for s in scores])
+    probabilities = np.array([to_probability(s.logit, calibration) for s in scores])
+    figure = Figure(figsize=(12, 9), layout="constrained")
+    (roc, reliability), (risk, kinds) = figure.subplots(2, 2)
+    alarms, hits, _ = metrics.roc(labels, probabilities)
+    roc.plot(alarms, hits, drawstyle="steps-post")
+    roc.plot([0, 1], [0, 1], color="0.7")
+    roc.set(title="ROC", xlabel="false alarms", ylabel="fakes found")
+    table = metrics.reliability(labels, probabilities, bins=8)
+    reliability.plot([p for p, _, _ in table], [s for _, s, _ in table], "o-")
+    reliability.plot([0, 1], [0, 1], color="0.7")
+    reliability.set(title="Reliability", xlabel="probability", ylabel="share of fakes")
+    coverage, wrong = metrics.risk_coverage(labels, probabilities)
+    risk.plot(coverage, wrong)
+    risk.set(title="Risk against coverage", xlabel="share answered", ylabel="share wrong")
+    names = sorted({s.clip.kind for s in scores}, key=lambda k: k != "real")
+    for row, kind in enumerate(names):
+        values = [p for p, s in zip(probabilities, scores, strict=True) if s.clip.kind == kind]
+        kinds.plot(values, [row] * len(values), "o", alpha=0.5)
+    for threshold in (calibration.lower, calibration.upper):
+        kinds.axvline(threshold, color="0.6", linestyle="--")
+    kinds.set(title="Probability by kind", yticks=range(len(names)), yticklabels=names)
+    return figure

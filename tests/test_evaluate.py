@@ -1,0 +1,137 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import face_clip, other_portrait, portrait, write_clip
+
+from detector.__main__ import main
+from detector.errors import UserError
+from detector.records import Label
+from detector.training.evaluate import (
+    ClipScore,
+    LabelledClip,
+    calibrate,
+    decide,
+    decide_held_out,
+    figures_of,
+    find_labelled,
+)
+from detector.training.recipes import RECIPES, find_recipe, start_network
+from detector.weights import read_metadata, resolve_weights, verify_checkpoint
+
+
+def score(number: int, fake: bool, mean: float) -> ClipScore:
+    clip = LabelledClip(
+        Path(f"{number}.mp4"), fake, "blended" if fake else "real", "set", "m", f"g{number // 2}"
+    )
+    return ClipScore(clip, np.full(30, mean) + np.random.default_rng(number).normal(0, 0.3, 30))
+
+
+SCORES = [score(n, False, -3 + 0.1 * n) for n in range(40)] + [
+    score(100 + n, True, 1 + 0.1 * n) for n in range(40)
+]
+
+
+def test_thresholds_keep_to_the_budgets() -> None:
+    calibration = calibrate(SCORES)
+    verdicts = [decide(s, calibration) for s in SCORES]
+    assert sum(v is Label.MANIPULATED for v in verdicts[:40]) <= 2
+    assert sum(v is Label.NO_SIGNS for v in verdicts[40:]) <= 4
+    assert sum(v is Label.MANIPULATED for v in verdicts[40:]) >= 20
+    assert calibration.lower < calibration.upper
+    assert len(calibration.real_logits) == 40
+
+
+def test_held_out_verdicts_do_not_see_their_group() -> None:
+    outlier = [*SCORES, score(999, False, 9.0)]
+    assert decide_held_out(outlier)[-1] is Label.MANIPULATED
+
+
+def test_figures_by_hand() -> None:
+    figures = figures_of(SCORES, calibrate(SCORES))
+    assert figures["auc"][0] > 0.95
+    assert figures["auc"][1] <= figures["auc"][0] <= figures["auc"][2]
+    assert figures["verdicts"]["real"]["manipulated"]["of"] == 40
+    assert figures["clips"] == 80
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    write_clip(tmp_path / "real" / "a.mp4", face_clip(3))
+    with pytest.raises(UserError) as caught:
+        find_labelled(tmp_path)
+    assert caught.value.code == "one_class"
+    with pytest.raises(UserError) as caught:
+        find_labelled(tmp_path / "real")
+    assert caught.value.code == "no_data"
+    with pytest.raises(UserError) as caught:
+        calibrate(SCORES[:40])
+    assert caught.value.code == "one_class"
+
+
+def test_train_evaluate_and_calibrate_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for number in range(14):
+        image = (portrait(), other_portrait())[number % 2]
+        cv2.imwrite(str(faces / f"face{number}.png"), image[..., ::-1])
+    run = tmp_path / "run"
+    arguments = ["train", "test", "--data", str(faces), "--out", str(run), "--start", "scratch"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    best = Path(capsys.readouterr().out.strip())
+    assert verify_checkpoint(resolve_weights(path=best)) < 1e-2
+    assert {p.name for p in run.iterdir()} >= {"log.csv", "curves.png", "settings.json"}
+    assert main([*arguments, "--device", "cpu", "--resume"]) == 0
+    capsys.readouterr()
+
+    clips = tmp_path / "clips"
+    for label in ("real", "fake"):
+        (clips / label).mkdir(parents=True)
+        for number in range(3):
+            write_clip(clips / label / f"{label}{number}.mp4", face_clip(6 + number))
+    (clips / "real" / "broken.mp4").write_text("no video")
+    calibrated = tmp_path / "calibrated.safetensors"
+    code = main([
+        "evaluate", "--weights", str(best), "--data", str(clips), "--out", str(tmp_path / "out"),
+        "--calibrate", str(calibrated), "--json", "-", "--device", "cpu",
+    ])  # fmt: skip
+    assert code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["clips"] == 6
+    assert "broken.mp4" in figures["failed"][0]
+    assert read_metadata(calibrated)["calibration"]["calibrated"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "figures.json", "figures.png", "scores.csv", "table.md"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["train", "nobody", "--data", ".", "--out", "x"], 1),
+        (["train", "test", "--data", "/nowhere", "--out", "x"], 1),
+        (["train", "test"], 2),
+        (["train", "--recipes"], 0),
+    ],
+    ids=["recipe", "data", "usage", "list"],
+)
+def test_train_usage(arguments: list[str], code: int) -> None:
+    assert main(arguments) == code
+
+
+def test_recipes_name_known_architectures() -> None:
+    for name in RECIPES:
+        assert find_recipe(name).settings.architecture
+
+
+def test_embedded_recipe_starts_from_imagenet() -> None:
+    """The first layer is not random: its filters are smooth and differ from another start."""
+    first = start_network(RECIPES["embedded"], "imagenet").backbone.conv_stem.weight
+    second = start_network(RECIPES["embedded"], "imagenet").backbone.conv_stem.weight
+    scratch = start_network(RECIPES["embedded"], "scratch").backbone.conv_stem.weight
+    assert bool((first == second).all())
+    assert not bool((first == scratch).all())

@@ -1,0 +1,118 @@
+import cv2
+import numpy as np
+import pytest
+from clips import other_portrait, portrait
+
+from detector.errors import UserError
+from detector.training.decoders import (
+    UPSAMPLERS,
+    Autoencoder,
+    Decoder,
+    load_decoders,
+    save_decoder,
+    train_decoder,
+)
+from detector.training.forgery import KINDS, Forger
+from detector.training.portraits import (
+    Portrait,
+    find_portraits,
+    load_portraits,
+    split_portraits,
+)
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Portrait]:
+    folder = tmp_path_factory.mktemp("faces")
+    for name, image in (("a", portrait()), ("b", other_portrait())):
+        cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1])
+    (folder / "broken.jpg").write_text("no image")
+    cv2.imwrite(str(folder / "noface.png"), np.full((90, 90, 3), 128, np.uint8))
+    cache = folder / "cache.npz"
+    found = find_portraits(folder, cache)
+    again = load_portraits(cache)
+    assert [p.name for p in found] == [p.name for p in again] == ["a.png", "b.png"]
+    assert np.array_equal(found[1].image, again[1].image)
+    assert np.array_equal(found[1].landmarks, again[1].landmarks)
+    return found
+
+
+def test_the_same_seed_makes_the_same_pair(portraits: list[Portrait]) -> None:
+    for seed in range(4):
+        first, second = (Forger(portraits).draw((1, seed)) for _ in range(2))
+        for ours, theirs in zip(first, second, strict=True):
+            assert np.array_equal(ours.image, theirs.image)
+            assert np.array_equal(ours.mask, theirs.mask)
+    others = [Forger(portraits).draw((1, n))[1].image for n in (0, 1)]
+    assert not np.array_equal(*others)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_kind_alters_what_its_mask_says(portraits: list[Portrait], kind: str) -> None:
+    forger = Forger(portraits, kinds={kind: 1.0}, degrade=False, jitter=False)
+    for seed in range(6):
+        real, fake = forger.draw((2, seed))
+        assert (real.fake, fake.fake, fake.kind) == (False, True, kind)
+        assert real.image.shape == fake.image.shape == (224, 224, 3)
+        assert real.mask.max() == 0
+        assert 0 <= fake.mask.min() <= fake.mask.max() <= 1 + 1e-6
+        assert fake.mask.max() > 0.2
+        change = np.abs(real.image.astype(float) - fake.image).mean(axis=2)
+        assert change.max() > 2
+        if kind in ("swap", "bottleneck", "part"):
+            outside = cv2.dilate(fake.mask, np.ones((15, 15))) < 1e-3
+            assert change[outside].max() <= 2
+
+
+def test_both_halves_are_degraded_alike(portraits: list[Portrait]) -> None:
+    """What compression does to the picture's edge, where nothing was forged, is the same."""
+    forger = Forger(portraits, kinds={"part": 1.0})
+    for seed in range(6):
+        real, fake = forger.draw((3, seed))
+        rim = np.s_[:20, :]
+        sharp = [cv2.Laplacian(s.image[rim], cv2.CV_64F).std() for s in (real, fake)]
+        assert sharp[0] == pytest.approx(sharp[1], rel=0.2, abs=1.0)
+
+
+def test_degradation_varies(portraits: list[Portrait]) -> None:
+    forger = Forger(portraits)
+    sharp = [cv2.Laplacian(forger.draw((4, n))[0].image, cv2.CV_64F).std() for n in range(12)]
+    assert max(sharp) > 2 * min(sharp)
+
+
+def test_split_keeps_names_apart(portraits: list[Portrait]) -> None:
+    many = [
+        Portrait(f"x__{n}__{k}.jpg", 100, False, p.image, p.landmarks, p.appearance)
+        for n in range(100)
+        for k in range(2)
+        for p in portraits[:1]
+    ]
+    learned, held = split_portraits(many, 0.2)
+    assert len(learned) + len(held) == 200
+    assert 10 < len(held) < 80
+    assert not {p.name for p in learned} & {p.name for p in held}
+
+
+def test_folder_without_faces(tmp_path) -> None:
+    with pytest.raises(UserError) as caught:
+        find_portraits(tmp_path)
+    assert caught.value.code == "no_data"
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((90, 90, 3), 128, np.uint8))
+    with pytest.raises(UserError, match="No face was found in the 1 images"):
+        find_portraits(tmp_path)
+
+
+@pytest.mark.parametrize("kind", UPSAMPLERS)
+def test_decoders_draw_pictures_of_any_size(tmp_path, kind: str) -> None:
+    save_decoder(tmp_path / "0.safetensors", Autoencoder(kind, 2, 4), kind, 2, 4)
+    (decoder,) = load_decoders(tmp_path)
+    made = decoder.remake(np.zeros((37, 50, 3), np.uint8))
+    assert made.shape == (37, 50, 3)
+    assert made.dtype == np.uint8
+
+
+def test_decoder_learns_to_draw(portraits: list[Portrait]) -> None:
+    network = train_decoder(portraits, "nearest", 2, 4, steps=40, batch=2, side=32)
+    picture = cv2.resize(portraits[0].image, (64, 64), interpolation=cv2.INTER_AREA)
+    off = np.abs(Decoder(network).remake(picture).astype(float) - picture).mean()
+    assert off < np.abs(picture - picture.mean()).mean()

@@ -1,0 +1,133 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.architectures import build_network
+from detector.errors import UserError
+from detector.training.metrics import class_weights
+from detector.training.train import TrainSettings, Validation, train, weighted_loss
+
+SIDE = 64
+FAST = TrainSettings(
+    "test_efficientnet", steps=40, batch=8, rate=3e-3, ema=0.9, validate_every=20, workers=0,
+    dropout=0.0, smoothing=0.0,
+)  # fmt: skip
+
+
+def make(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A bright and a dark picture: anything can learn to tell them apart."""
+    rng = np.random.default_rng(number)
+    dark = rng.integers(0, 120, (SIDE, SIDE, 3), np.uint8)
+    return np.stack([dark, dark + 100]), np.array([0, 1], np.float32)
+
+
+def validation() -> Validation:
+    pairs = [make(10_000 + n) for n in range(20)]
+    return Validation(np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs]))
+
+
+def run(out: Path, settings: TrainSettings = FAST, **options: object) -> list[dict[str, float]]:
+    torch.manual_seed(0)
+    return train(
+        build_network("test_efficientnet"), make, 2, {"held": validation()}, out, settings,
+        **options,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    kept = []
+    log = run(tmp_path, keep=lambda network, row, step: kept.append((step, row["held"])))
+    assert log[-1]["held"] > 0.95
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert kept[-1][1] == max(row["held"] for row in log)
+    with (tmp_path / "log.csv").open() as file:
+        assert [float(r["step"]) for r in csv.DictReader(file)] == [20, 40]
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", keep=None)
+
+    class Killed(Exception):
+        pass
+
+    def kill(stage: str, fraction: float) -> None:
+        if fraction > 0.7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", progress=kill)
+    state = torch.load(tmp_path / "killed" / "resume.pt", weights_only=True)
+    assert state["step"] == 20
+    resumed = run(tmp_path / "killed", resume=True)
+    assert resumed[-1]["loss"] == pytest.approx(whole[-1]["loss"], abs=1e-3)
+    assert resumed[-1]["held"] == pytest.approx(whole[-1]["held"], abs=1e-3)
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(UserError) as caught:
+        run(tmp_path)
+    assert caught.value.code == "bad_run"
+
+
+def test_a_full_disk_keeps_the_previous_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    before = (tmp_path / "resume.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    longer = TrainSettings(**{**FAST.__dict__, "steps": 60})
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, longer, resume=True)
+    assert caught.value.code == "disk_full"
+    assert (tmp_path / "resume.pt").read_bytes() == before
+
+
+def test_resuming_another_architecture_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    other = TrainSettings(**{**FAST.__dict__, "architecture": "plain_cnn"})
+    with pytest.raises(UserError) as caught:
+        train(build_network("plain_cnn"), make, 2, {}, tmp_path, other, resume=True)
+    assert caught.value.code == "bad_run"
+
+
+def test_class_weights_are_in_the_loss() -> None:
+    logits, labels = torch.tensor([0.5, -1.0, 2.0, 0.1]), torch.tensor([0.0, 0.0, 0.0, 1.0])
+    weights = class_weights(labels.numpy())
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, labels, weight=torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0])
+    )
+    assert weighted_loss(logits, labels, tuple(weights)).item() == pytest.approx(expected.item())
+
+
+def test_focal_loss_dwells_on_the_hard() -> None:
+    labels = torch.ones(1)
+    easy, hard = (
+        weighted_loss(torch.tensor([x]), labels, (1, 1), focal=2.0)
+        / weighted_loss(torch.tensor([x]), labels, (1, 1))
+        for x in (3.0, -3.0)
+    )
+    assert easy < 0.01 < 0.8 < hard
+
+
+def test_frozen_layers_stay(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network("test_efficientnet")
+    before = network.backbone.conv_stem.weight.clone()
+    settings = TrainSettings(**{**FAST.__dict__, "frozen": "conv_stem", "steps": 3})
+    train(network, make, 2, {}, tmp_path, settings)
+    assert torch.equal(before, network.backbone.conv_stem.weight)
+
+
+def test_settings_travel_with_the_state(tmp_path: Path) -> None:
+    run(tmp_path)
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert json.loads(state["settings"])["architecture"] == "test_efficientnet"
