@@ -4,13 +4,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from detector.errors import UserError
 from detector.faces import FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
 from detector.provenance import read_provenance
-from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan
+from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_person
@@ -28,6 +28,30 @@ def scan(
     progress: Progress = silent,
 ) -> Scan:
     """Everything that can be said of a clip. `progress` may raise UserError to cancel."""
+    *_, last = scan_in_stages(path, settings, detector=detector, progress=progress)
+    if last.scan is None:
+        raise RuntimeError("the last stage is a whole scan")
+    return last.scan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known so far: first the key frames, then the faces, then all of it."""
+
+    video: VideoInfo
+    key_frames: tuple[KeyFrame, ...]
+    people: tuple[Person, ...] | None = None
+    scan: Scan | None = None
+
+
+def scan_in_stages(
+    path: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    detector: Detector | Ensemble | None = None,
+    progress: Progress = silent,
+) -> Iterator[Stage]:
+    """The scan, each stage as soon as it is done."""
     settings = settings or Settings()
     timings: dict[str, float] = {}
     began = time.perf_counter()
@@ -41,25 +65,27 @@ def scan(
             choice = choose_frames(_watched(clip, progress), count=settings.key_frames)
     finally:
         clip.close()
+    # Of a frame that is no longer needed at full size, a thumbnail is kept.
+    key_frames = tuple(_thumbnail(k) for k in choice.key_frames())
+    yield Stage(clip.info, key_frames)
 
     finder = FaceFinder(_device_of(detector), margin=detector.margin)
-    key_frames: list[KeyFrame] = []
     faces: list[Face] = []
     with _timed(timings, "faces"):
-        for key_frame in choice.key_frames():
-            progress("faces", len(key_frames) / len(choice.frames))
+        for number, key_frame in enumerate(choice.key_frames()):
+            progress("faces", number / len(key_frames))
             faces += finder.find([key_frame])
-            key_frames.append(_thumbnail(key_frame))
         people = group_people(faces)
+    yield Stage(clip.info, key_frames, tuple(people))
 
     with _timed(timings, "scores"):
         verdicts = _score(detector, people, settings, progress)
     provenance = read_provenance(clip.file, clip.metadata)
     progress("scores", 1.0)
     timings["total"] = time.perf_counter() - began
-    return Scan(
+    found = Scan(
         video=clip.info,
-        key_frames=tuple(key_frames),
+        key_frames=key_frames,
         curve=choice.curve,
         people=tuple(by_suspicion(verdicts)),
         verdict=judge_clip(verdicts, detector.calibration),
@@ -70,6 +96,7 @@ def scan(
         timings=timings,
         warnings=tuple(clip.warnings),
     )
+    yield Stage(clip.info, key_frames, tuple(people), found)
 
 
 def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Face]:

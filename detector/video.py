@@ -340,6 +340,36 @@ def read_frames(path: str | os.PathLike[str], *, limits: Settings | None = None)
     yield from Clip(path, limits)
 
 
+def write_clip(images: Sequence[Image], *, rate: int = 25, crf: int = 23) -> bytes:
+    """An mp4 file with h264 that every browser plays; the pictures are of one size."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        _encode(container, images, rate, {"crf": str(crf), "preset": "medium"}, 0)
+    return buffer.getvalue()
+
+
+def _encode(
+    container: "av.container.OutputContainer",
+    images: Sequence[Image],
+    rate: int,
+    options: dict[str, str],
+    threads: int,
+) -> None:
+    """h264 in yuv420p, which needs even sides: odd ones are padded."""
+    height, width = images[0].shape[:2]
+    below, right = height % 2, width % 2
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.width, stream.height = width + right, height + below
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.thread_count = threads
+    for image in images:
+        if below or right:
+            image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
 class Recoder:
     """Encodes a few small pictures with h264 in memory and decodes them again."""
 
@@ -350,21 +380,9 @@ class Recoder:
     def run(self, images: Sequence[Image], rate: int = 25) -> list[Image]:
         """The pictures after encoding and decoding, in order; all of one size."""
         height, width = images[0].shape[:2]
-        even = height + height % 2, width + width % 2
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="matroska") as container:
-            stream = container.add_stream("libx264", rate=rate, options=self.options)
-            stream.width, stream.height = even[1], even[0]
-            stream.pix_fmt = "yuv420p"
-            stream.codec_context.thread_count = 1
-            for image in images:
-                if image.shape[:2] != even:
-                    image = cv2.copyMakeBorder(
-                        image, 0, even[0] - height, 0, even[1] - width, cv2.BORDER_REPLICATE
-                    )
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+            _encode(container, images, rate, self.options, 1)
         buffer.seek(0)
         with av.open(buffer, "r") as coded:
             coded.streams.video[0].codec_context.thread_count = 1

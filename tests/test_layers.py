@@ -13,7 +13,7 @@ ROOT = Path(detector.__file__).parent
 ORDER = [
     "errors", "records", "settings", "video", "provenance", "keyframes", "masks", "faces",
     "architectures", "scoring", "weights", "verdict", "explain", "charts", "report", "pipeline",
-    "training", "texts", "interface", "__main__",
+    "stress", "training", "texts", "interface", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 

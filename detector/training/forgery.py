@@ -36,6 +36,10 @@ CANVAS = 2.05  # side of the working picture, in face boxes: room for the looses
 WORKING_WIDTH = 56, 220  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 8  # people looked at to find one who resembles the target
+UNIFORM_CHANGE = 0.45
+"""How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
+softens; were real faces always sharper, softness itself would look like forgery, and so would poor
+but genuine video."""
 GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
 
 
@@ -115,7 +119,10 @@ class Forger:
             source = stage
         forged, mask = self._forge(kind, source, np.random.default_rng((*seed, 2)))
         finish = (*seed, 3)
-        real = self._finish(stage, stage.image, np.zeros_like(mask), finish)
+        untouched = stage.image
+        if self.degrade and chance(rng, UNIFORM_CHANGE):
+            untouched = change_detail(untouched, stage.width, rng)
+        real = self._finish(stage, untouched, np.zeros_like(mask), finish)
         fake = self._finish(stage, forged, mask, finish)
         return Sample(real[0], False, "real", real[1]), Sample(fake[0], True, kind, fake[1])
 

@@ -1,0 +1,679 @@
+"""The app: layout and wiring. The only importer of gradio; nothing is decided here."""
+
+import html
+import json
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import spaces
+
+from detector import texts
+from detector.charts import COLOURS, colour_heatmap, draw_boxes, draw_timeline, overlay, to_png
+from detector.errors import UserError
+from detector.explain import PAPER, TITLES, explain, explain_all
+from detector.explain.regions import describe_regions
+from detector.explain.trust import describe_trust
+from detector.pipeline import Stage, find_face, scan, scan_in_stages
+from detector.records import LABEL_TEXT, Face, PersonVerdict, Scan
+from detector.report import describe_verdict, error_json, to_html, to_json
+from detector.scoring import Detector, Ensemble
+from detector.settings import Settings
+from detector.stress import stress
+from detector.weights import is_available, load_detector, read_catalogue, read_metadata
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
+SESSIONS = 32  # visitors whose last scan is remembered
+ALL_METHODS = "all four, side by side"
+GPU_SECONDS = 60  # asked of a shared GPU for one scan's scores
+
+CSS = """
+.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
+#verdict .card {border: 2px solid var(--border-color-primary); border-radius: 10px;
+  padding: 16px 20px; background: var(--background-fill-primary)}
+#verdict .label {font-size: 1.5rem; font-weight: 650; display: flex; gap: .6rem;
+  align-items: center; margin: 0}
+#verdict .manipulated {border-color: #b3261e} #verdict .no_signs {border-color: #1d6f42}
+#verdict .inconclusive {border-color: #8a6100} #verdict .error {border-color: #b3261e}
+#verdict .number {font-size: 1.05rem; margin: .3rem 0}
+#verdict p {margin: .35rem 0; line-height: 1.5}
+#verdict .meaning, #verdict .scope {color: var(--body-text-color)}
+#verdict .people {display: flex; flex-wrap: wrap; gap: .6rem; margin-top: .8rem}
+#verdict .person {border-left: 5px solid; padding: .3rem .7rem; flex: 1 1 210px;
+  background: var(--background-fill-secondary); border-radius: 6px}
+.timeline {width: 100%; height: auto; font: 12px system-ui, sans-serif}
+.timeline text {fill: var(--body-text-color)} .timeline .lane-title {font-weight: 600}
+.timeline .grid {stroke: var(--border-color-primary); stroke-width: 1}
+.timeline .threshold {stroke: var(--body-text-color); stroke-width: 1.2; stroke-dasharray: 6 4;
+  opacity: .75}
+.timeline .differences {stroke: var(--body-text-color); opacity: .35}
+.timeline .point {cursor: pointer; stroke: var(--background-fill-primary); stroke-width: 1.5}
+.timeline .point:focus {outline: none; stroke: var(--body-text-color); stroke-width: 3}
+.trials td, .trials th {padding: .25rem .8rem; text-align: left}
+"""
+
+CHOOSE_POINT = """
+const choose = point => {
+  element.querySelectorAll('.point').forEach(other => {
+    other.removeAttribute('aria-current'); other.setAttribute('r', 5); });
+  point.setAttribute('aria-current', 'true'); point.setAttribute('r', 8);
+  trigger('click', {
+    frame: Number(point.dataset.frame), person: Number(point.dataset.person)});
+};
+element.addEventListener('click', event => {
+  const point = event.target.closest('.point');
+  if (point) choose(point);
+});
+element.addEventListener('keydown', event => {
+  const point = event.target.closest('.point');
+  if (!point) return;
+  if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(point); }
+  const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+  if (step) {
+    const points = [...element.querySelectorAll('.point')];
+    const next = points[points.indexOf(point) + step];
+    if (next) { event.preventDefault(); next.focus(); }
+  }
+});
+"""
+
+THEME = gr.themes.Base(
+    primary_hue="slate",
+    neutral_hue="slate",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+).set(
+    button_primary_background_fill="#24364b",
+    button_primary_background_fill_hover="#31485f",
+    button_primary_text_color="#ffffff",
+    button_primary_background_fill_dark="#c9d6e3",
+    button_primary_background_fill_hover_dark="#e2eaf2",
+    button_primary_text_color_dark="#10202f",
+)
+
+
+@dataclass
+class Visit:
+    """What is remembered of one visitor: the last scan, and whether to stop the present one."""
+
+    scan: Scan | None = None
+    model: str = "default"
+    name: str = ""
+    chosen: Face | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Visits:
+    """The visitors, the longest unseen forgotten first. Nothing of them is on disk."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, Visit] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, request: gr.Request | None) -> Visit:
+        """The visit that a request belongs to."""
+        key = getattr(request, "session_hash", None) or "api"
+        with self._lock:
+            visit = self._held.setdefault(key, Visit())
+            self._held.move_to_end(key)
+            while len(self._held) > SESSIONS:
+                self._held.popitem(last=False)
+        return visit
+
+    def forget(self, request: gr.Request) -> None:
+        """The visitor has left."""
+        with self._lock:
+            self._held.pop(getattr(request, "session_hash", None) or "", None)
+
+
+class Detectors:
+    """Each network is loaded once, for all visitors."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Detector | Ensemble] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Detector | Ensemble:
+        """The detector of a name."""
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load_detector(name)
+            return self._loaded[name]
+
+
+VISITS = Visits()
+DETECTORS = Detectors()
+
+
+def list_models() -> list[tuple[str, str]]:
+    """Every model's title and name; those without weights say so."""
+    catalogue = read_catalogue()
+    choices = []
+    for entry in catalogue.entries.values():
+        there = is_available(entry, catalogue)
+        choices.append((entry.title + ("" if there else " (no weights: train it)"), entry.name))
+    return choices
+
+
+def measured() -> str:
+    """The default model's own figures, from its checkpoint."""
+    catalogue = read_catalogue()
+    entry = catalogue.find("default")
+    if entry.file is None or not (catalogue.folder / entry.file).is_file():
+        return "- not measured"
+    return texts.figures_as_text(read_metadata(catalogue.folder / entry.file).get("figures", {}))
+
+
+def card(label: str, body: str) -> str:
+    """The verdict card."""
+    return f'<div class="card {label}" role="status" aria-live="polite">{body}</div>'
+
+
+def error_card(error: UserError) -> str:
+    """What stands there when a file cannot be scanned."""
+    return card(
+        "error",
+        f'<p class="label"><span aria-hidden="true">✕</span> This could not be checked</p>'
+        f"<p>{html.escape(error.message)}</p>",
+    )
+
+
+def verdict_card(found: Scan, name: str) -> str:
+    """The answer, readable in one glance."""
+    label = found.verdict.label
+    number = ""
+    if found.verdict.probability is not None and found.verdict.interval is not None:
+        low, high = found.verdict.interval
+        number = (
+            f'<p class="number">Probability of manipulation {found.verdict.probability:.0%} '
+            f"(95 % interval {low:.0%} to {high:.0%})</p>"
+        )
+    lines = [
+        texts.natural_frequency(found), *found.verdict.reasons, texts.summary(found),
+        texts.remedy(found), *found.warnings,
+    ]  # fmt: skip
+    told = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
+    people = "".join(_person_card(p) for p in found.people) if len(found.people) > 1 else ""
+    return card(
+        str(label),
+        f'<p class="label"><span aria-hidden="true">{texts.SYMBOLS[label]}</span> '
+        f"{html.escape(LABEL_TEXT[label])}</p>{number}{told}"
+        f'<p class="meaning"><strong>{html.escape(texts.MEANING[label])}</strong></p>'
+        f'<p class="scope">{html.escape(texts.scope(found))}</p>'
+        f'<div class="people">{people}</div>',
+    )
+
+
+def _person_card(person: PersonVerdict) -> str:
+    times = [f.time for f in person.person.faces]
+    colour = COLOURS[(person.person.id - 1) % len(COLOURS)]
+    verdict = person.verdict
+    told = describe_verdict(str(verdict.label), verdict.probability, verdict.interval)
+    return (
+        f'<div class="person" style="border-color:{colour}"><strong>'
+        f"{texts.SYMBOLS[verdict.label]} Person {person.person.id}</strong>, "
+        f"{min(times):.1f} to {max(times):.1f} s, {len(times)} faces<br>{html.escape(told)}</div>"
+    )
+
+
+def gallery_of(found: Scan) -> list[tuple[Any, str]]:
+    """The key frames with their boxes, times and highest probabilities."""
+    best: dict[int, float] = {}
+    for person in found.people:
+        for score in person.scores:
+            index = score.face.frame_index
+            best[index] = max(best.get(index, 0.0), score.probability)
+    return [
+        (
+            draw_boxes(found, k),
+            f"{k.time:.1f} s" + (f", {best[k.index]:.2f}" if k.index in best else ", no face"),
+        )
+        for k in found.key_frames
+    ]
+
+
+@spaces.GPU(duration=GPU_SECONDS)
+def compute_stages(
+    path: str, settings: Settings, model: str, progress: Callable[[str, float], None]
+) -> Iterator[Stage]:
+    """The stages of a scan; on a shared GPU the part that holds it."""
+    yield from scan_in_stages(path, settings, detector=DETECTORS.get(model), progress=progress)
+
+
+@spaces.GPU(duration=30)
+def compute_maps(model: str, face: Face, method: str) -> dict[str, Any]:
+    """The heatmaps that a choice of method asks for, with their trust figures."""
+    detector = DETECTORS.get(model)
+    if method == ALL_METHODS:
+        return dict(explain_all(detector, face))
+    return {method: explain(detector, face, method=method, trust=True)}
+
+
+def check(
+    clip: str | None,
+    picture: str | None,
+    model: str,
+    key_frames: float,
+    request: gr.Request,
+    bar: gr.Progress = gr.Progress(),  # noqa: B008  how gradio passes it
+) -> Iterator[dict[Any, Any]]:
+    """Scan what was dropped, and show each stage as it comes."""
+    path = clip or picture
+    visit = VISITS.of(request)
+    visit.stop.set()  # what runs for this visitor stops
+    visit.stop = stop = threading.Event()
+    visit.scan = visit.chosen = None
+    yield {
+        "verdict": card("empty", f"<p>{texts.EMPTY if path is None else 'Looking…'}</p>"),
+        "results": False,
+    }
+    if path is None:
+        return
+
+    def progress(stage: str, fraction: float) -> None:
+        if stop.is_set():
+            raise UserError("cancelled", "The check was cancelled.")
+        bar(min(1.0, fraction), desc=stage)
+
+    try:
+        settings = Settings(model=model, key_frames=int(key_frames))
+        for stage in compute_stages(path, settings, model, progress):
+            progress("scores", 1.0)
+            if stage.scan is None:
+                yield _show_stage(stage)
+            else:
+                visit.scan, visit.model, visit.name = stage.scan, model, Path(path).name
+                yield _show_scan(stage.scan, visit)
+    except UserError as error:
+        yield {"verdict": error_card(error), "results": False}
+
+
+def _show_stage(stage: Stage) -> dict[str, Any]:
+    frames = [(k.image, f"{k.time:.1f} s") for k in stage.key_frames]
+    if stage.people is None:
+        said = f"{len(frames)} key frames. Looking for faces…"
+    else:
+        faces = sum(len(p.faces) for p in stage.people)
+        said = f"{len(frames)} key frames, {faces} faces of {len(stage.people)} people. Scoring…"
+    return {"verdict": card("working", f"<p>{said}</p>"), "gallery": frames, "results": True}
+
+
+def _show_scan(found: Scan, visit: Visit) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "verdict": verdict_card(found, visit.name),
+        "gallery": gallery_of(found),
+        "timeline": draw_timeline(found) if found.people else "",
+        "sentence": texts.sentence(found, visit.name),
+        "results": True,
+        "files": write_downloads(found, visit.name),
+    }
+    return shown
+
+
+def write_downloads(found: Scan, name: str) -> list[str]:
+    """The report, as JSON and as a page, and the captions; in a folder that is cleaned up."""
+    folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
+    stem = Path(name).stem[:60] or "clip"
+    report = to_json(found)
+    pictures = {f"{k.time:.2f} s": to_png(draw_boxes(found, k)) for k in found.key_frames}
+    contents = {
+        f"{stem}.json": json.dumps(report, indent=1, ensure_ascii=False),
+        f"{stem}.html": to_html(report, pictures),
+        f"{stem}.vtt": texts.captions(found),
+    }
+    for file, content in contents.items():
+        (folder / file).write_text(content)
+    return [str(folder / file) for file in contents]
+
+
+def temporary_folder() -> str:
+    """Where gradio keeps and cleans its files."""
+    folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cancel(request: gr.Request) -> str:
+    """Stop this visitor's check."""
+    VISITS.of(request).stop.set()
+    return card("empty", "<p>Cancelled.</p>")
+
+
+def show_face(visit: Visit, frame: int | None, person: int | None, method: str) -> dict[str, Any]:
+    """A key frame, its face, and the heatmap of the chosen method."""
+    found = visit.scan
+    if found is None:
+        return {}
+    try:
+        face = _face_at(found, frame, person)
+    except UserError as error:
+        return {"words": error.message}
+    visit.chosen = face
+    shown = next(k for k in found.key_frames if k.index == face.frame_index)
+    return {
+        "frame": draw_boxes(found, shown),
+        "timeline": draw_timeline(found, marked=face.frame_index),
+        "player": face.time,
+        **show_map(visit, method),
+    }
+
+
+def _face_at(found: Scan, frame: int | None, person: int | None) -> Face:
+    if frame is None:
+        return find_face(found)[1]
+    for candidate in found.people:
+        for score in candidate.scores:
+            if score.face.frame_index == frame and person in (None, candidate.person.id):
+                return score.face
+    raise UserError("no_face_at_time", "There is no face in this frame that could be explained.")
+
+
+def show_map(visit: Visit, method: str) -> dict[str, Any]:
+    """The heatmap of the face that is shown."""
+    if visit.chosen is None:
+        return {}
+    face = visit.chosen
+    try:
+        maps = compute_maps(visit.model, face, method)
+    except UserError as error:
+        return {"words": error.message}
+    first = next(iter(maps.values()))
+    words = []
+    for name, heatmap in maps.items():
+        trust = heatmap.trust
+        words.append(
+            f"**{TITLES[name]}.** {describe_regions(heatmap.regions)} {describe_trust(trust)}  \n"
+            f"Deletion {trust['deletion']:.2f} (random {trust['deletion_random']:.2f}), "
+            f"insertion {trust['insertion']:.2f} (random {trust['insertion_random']:.2f}), "
+            f"agreement {trust['agreement']:.2f}, stability {trust['stability']:.2f}."
+        )
+    return {
+        "slider": (face.crop, overlay(face.crop, first.values, opacity=0.85)),
+        "maps": [
+            (
+                overlay(face.crop, m.values),
+                TITLES[n] + ("" if m.trust["reliable"] else ": not reliable here"),
+            )
+            for n, m in maps.items()
+        ]
+        + [(colour_heatmap(first.values), "the map alone")],
+        "words": "\n\n".join(words),
+    }  # fmt: skip
+
+
+def run_stress(request: gr.Request) -> str:
+    """The stress test of the clip that was checked."""
+    visit = VISITS.of(request)
+    if visit.scan is None or not visit.scan.people:
+        return "<p>Check a clip first.</p>"
+    trials, verdict = stress(visit.scan, DETECTORS.get(visit.model))
+    rows = "".join(
+        f"<tr><td>{html.escape(t.name)}</td><td>{t.probability:.0%}</td>"
+        f"<td>{texts.SYMBOLS[t.label]} {html.escape(LABEL_TEXT[t.label])}</td></tr>"
+        for t in trials
+    )
+    held = verdict.label is visit.scan.verdict.label
+    said = (
+        "The answer holds." if held else f"{verdict.reasons[0]} It should be read as inconclusive."
+    )
+    return (
+        f'<p><strong>{html.escape(said)}</strong></p><table class="trials"><tr><th>The clip</th>'
+        f"<th>Probability</th><th>Verdict</th></tr>{rows}</table>"
+    )
+
+
+def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[str, Any]:
+    """Check whether a face in a video or picture shows signs of manipulation.
+
+    Args:
+        clip: The video or picture file.
+        model: Name of the detector; `default` is the embedded one.
+        key_frames: How many frames are looked at, 1 to 512.
+
+    Returns:
+        The verdict (manipulated, no_signs, inconclusive or no_face) with its probability, interval
+        and reasons, each person's faces over time, key frames, provenance and warnings; or an
+        error with a code and a message.
+    """
+    try:
+        settings = Settings(model=model, key_frames=int(key_frames))
+        return to_json(scan(clip, settings, detector=DETECTORS.get(model)))
+    except UserError as error:
+        return error_json(Path(clip).name, error)
+
+
+def api_explain(
+    clip: str, method: str = "gradcam", time: float = -1.0, model: str = "default"
+) -> dict[str, Any]:
+    """Show where on a face the detector found its evidence, and how far that can be trusted.
+
+    Args:
+        clip: The video or picture file.
+        method: smoothgrad, gradcam, gradcam++ or faster-scorecam.
+        time: Seconds into the clip; below zero for the most suspicious face.
+        model: Name of the detector; `default` is the embedded one.
+
+    Returns:
+        The face's time and box, the share of the map on each region, and the trust figures; or an
+        error with a code and a message.
+    """
+    try:
+        detector = DETECTORS.get(model)
+        found = scan(clip, Settings(model=model), detector=detector)
+        person, face = find_face(found, None if time < 0 else time)
+        heatmap = explain(detector, face, method=method, trust=True)
+    except UserError as error:
+        return error_json(Path(clip).name, error)
+    return {
+        "schema": 1, "file": Path(clip).name, "method": method, "time": face.time,
+        "person": person.person.id, "box": list(face.box), "regions": heatmap.regions,
+        "trust": heatmap.trust,
+    }  # fmt: skip
+
+
+def build_interface() -> gr.Blocks:
+    """The whole app."""
+    with gr.Blocks(
+        title=texts.TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS // 4, KEPT_SECONDS)
+    ) as blocks:
+        gr.Markdown(f"# {texts.TITLE}\n{texts.TAGLINE}")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                with gr.Tabs():
+                    with gr.Tab("Clip"):
+                        clip = gr.Video(
+                            label=texts.DROP, sources=["upload", "webcam"], elem_id="clip"
+                        )
+                    with gr.Tab("Picture"):
+                        picture = gr.Image(
+                            label=texts.PICTURE, type="filepath", sources=["upload"],
+                            elem_id="picture",
+                        )  # fmt: skip
+                with gr.Row():
+                    start = gr.Button(texts.CHECK, variant="primary", elem_id="check")
+                    stop = gr.Button(texts.CANCEL, elem_id="cancel")
+                with gr.Accordion("Settings", open=False):
+                    model = gr.Dropdown(
+                        list_models(), value=read_catalogue().default, label="Detector",
+                        elem_id="model",
+                    )  # fmt: skip
+                    frames = gr.Slider(4, 128, 32, step=1, label="Key frames looked at")
+                samples = sorted(EXAMPLES.glob("*.mp4"))
+                if samples:
+                    gr.Examples(
+                        [[str(p)] for p in samples], [clip], label="Example clips",
+                        example_labels=[p.stem.replace("_", " ") for p in samples],
+                        api_visibility="private",
+                    )  # fmt: skip
+            with gr.Column(scale=7, min_width=320):
+                verdict = gr.HTML(card("empty", f"<p>{texts.EMPTY}</p>"), elem_id="verdict")
+        with gr.Column(visible=False) as results:
+            gr.Markdown("## Over time\nChoose a point to see that frame and its face.")
+            timeline = gr.HTML("", js_on_load=CHOOSE_POINT, elem_id="timeline")
+            with gr.Row(equal_height=False):
+                with gr.Column(min_width=300):
+                    frame = gr.Image(
+                        label="Key frame",
+                        interactive=False,
+                        format="png",
+                        buttons=["fullscreen", "download"],
+                        elem_id="frame",
+                    )
+                    words = gr.Markdown(elem_id="words")
+                with gr.Column(min_width=300):
+                    method = gr.Radio(
+                        [(TITLES[m], m) for m in PAPER] + [(ALL_METHODS, ALL_METHODS)],
+                        value="gradcam", label="Where did the network look?", elem_id="method",
+                    )  # fmt: skip
+                    slider = gr.ImageSlider(
+                        label="The face, and the map over it", format="png", interactive=False,
+                        elem_id="slider",
+                    )  # fmt: skip
+                    maps = gr.Gallery(
+                        label="Maps", columns=3, height="auto", format="png", elem_id="maps"
+                    )
+            gr.Markdown("## Key frames")
+            gallery = gr.Gallery(
+                label="Key frames with times and probabilities", columns=8, height="auto",
+                format="png", elem_id="gallery", allow_preview=False,
+            )  # fmt: skip
+            gr.Markdown("## Does it hold?")
+            stressed = gr.HTML(elem_id="stressed")
+            test = gr.Button("Stress-test this clip", elem_id="stress")
+            gr.Markdown("## To take away")
+            sentence = gr.Textbox(
+                label="A sentence for the article", buttons=["copy"], lines=3, elem_id="sentence"
+            )
+            files = gr.File(
+                label="Report (JSON and page) and captions", file_count="multiple",
+                interactive=False, elem_id="files",
+            )  # fmt: skip
+        with gr.Accordion("About: what it can and cannot tell", open=False):
+            gr.Markdown(
+                texts.ABOUT.format(figures=measured(), hours=f"{KEPT_SECONDS // 60} minutes")
+            )
+
+        parts = {
+            "verdict": verdict, "gallery": gallery, "timeline": timeline, "sentence": sentence,
+            "results": results, "files": files, "frame": frame, "slider": slider, "maps": maps,
+            "words": words, "player": clip, "stressed": stressed,
+        }  # fmt: skip
+
+        def place(shown: dict[str, Any]) -> dict[Any, Any]:
+            """Named values to components."""
+            placed = {}
+            for name, value in shown.items():
+                if name == "results":
+                    value = gr.Column(visible=value)
+                elif name == "player":
+                    value = gr.Video(playback_position=value)
+                placed[parts[name]] = value
+            return placed
+
+        def on_check(
+            clip: str | None, picture: str | None, model: str, frames: float,
+            request: gr.Request, bar: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+            for shown in check(clip, picture, model, frames, request, bar):
+                yield place({"stressed": "", **shown})
+
+        def on_first_face(clip: str | None, method: str, request: gr.Request) -> dict[Any, Any]:
+            visit = VISITS.of(request)
+            if visit.scan is None or not any(p.scores for p in visit.scan.people):
+                return place({"frame": None, "slider": None, "maps": [], "words": ""})
+            shown = show_face(visit, None, None, method)
+            shown.pop("player", None)
+            return place(shown)
+
+        def on_point(
+            clip: str | None, method: str, request: gr.Request, event: gr.EventData
+        ) -> dict[Any, Any]:
+            chosen = event._data or {}
+            if "frame" not in chosen:
+                return {}
+            shown = show_face(VISITS.of(request), chosen["frame"], chosen["person"], method)
+            shown.pop("timeline", None)  # the page has marked the point, and the focus stays
+            if clip is None:
+                shown.pop("player", None)
+            return place(shown)
+
+        def on_key_frame(
+            clip: str | None, method: str, request: gr.Request, event: gr.SelectData
+        ) -> dict[Any, Any]:
+            visit = VISITS.of(request)
+            if visit.scan is None:
+                return {}
+            index = visit.scan.key_frames[int(event.index)].index
+            shown = show_face(visit, index, None, method)
+            if clip is None:
+                shown.pop("player", None)
+            return place(shown)
+
+        def on_method(method: str, request: gr.Request) -> dict[Any, Any]:
+            return place(show_map(VISITS.of(request), method))
+
+        face_parts = [frame, slider, maps, words, timeline, clip]
+        hidden: dict[str, Any] = {"api_visibility": "private"}
+        shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network"}
+        run = start.click(
+            on_check, [clip, picture, model, frames],
+            [verdict, gallery, timeline, sentence, results, files, stressed],
+            show_progress_on=verdict, **hidden, **shared,
+        )  # fmt: skip
+        run.success(on_first_face, [clip, method], face_parts, **hidden, **shared)
+        stop.click(cancel, None, verdict, queue=False, cancels=[run], **hidden)
+        timeline.click(on_point, [clip, method], face_parts, show_progress="minimal", **hidden,
+                       **shared)  # fmt: skip
+        gallery.select(on_key_frame, [clip, method], face_parts, show_progress="minimal",
+                       **hidden, **shared)  # fmt: skip
+        method.change(on_method, method, [slider, maps, words], **hidden, **shared)
+        test.click(run_stress, None, stressed, **hidden, **shared)
+        blocks.unload(VISITS.forget)
+
+        with gr.Row(visible=False):
+            given, said = gr.File(type="filepath", label="clip"), gr.JSON()
+            asked, when = gr.Textbox("default"), gr.Number(-1.0)
+            count, how = gr.Number(32), gr.Textbox("gradcam")
+            gr.Button().click(api_scan, [given, asked, count], said, api_name="scan", **shared)
+            gr.Button().click(
+                api_explain, [given, how, when, asked], said, api_name="explain", **shared
+            )
+    return blocks
+
+
+def launch(
+    *, port: int | None = None, share: bool = False, open_browser: bool = True, block: bool = True
+) -> gr.Blocks:
+    """Serve the app: on a Space to everyone, on the desktop to this machine alone."""
+    on_space = "SPACE_ID" in os.environ
+    temporary_folder()
+    blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
+    blocks.launch(
+        server_name=None if on_space else "127.0.0.1",
+        server_port=port,
+        share=share,
+        inbrowser=open_browser and not on_space,
+        theme=THEME,
+        css=CSS,
+        run_history=False,
+        mcp_server=has_mcp(),
+        max_file_size="2gb",
+        show_error=True,
+        prevent_thread_lock=not block,
+        quiet=not block,
+    )
+    return blocks
+
+
+def has_mcp() -> bool:
+    """Whether gradio's MCP extra is installed; without it gradio says nothing and serves none."""
+    from importlib.util import find_spec
+
+    return find_spec("mcp") is not None

@@ -1,0 +1,90 @@
+"""The same clip, re-encoded, halved, mirrored, its frames shifted: does the answer hold?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from detector.records import Face, Image, Label, Scan, Verdict
+from detector.scoring import Detector, Ensemble
+from detector.settings import Progress, silent
+from detector.verdict import choose_label, mean_interval, to_probability
+from detector.video import Recoder
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the deciding person scores after one alteration."""
+
+    name: str
+    probability: float
+    label: Label
+
+
+def _recode(crops: list[Image], crf: int) -> list[Image]:
+    return [Recoder(crf).run([crop])[0] for crop in crops]
+
+
+def _halve(crops: list[Image]) -> list[Image]:
+    return [
+        cv2.resize(crop, (max(2, crop.shape[1] // 2), max(2, crop.shape[0] // 2)),
+                   interpolation=cv2.INTER_AREA)
+        for crop in crops
+    ]  # fmt: skip
+
+
+def _mirror(crops: list[Image]) -> list[Image]:
+    return [np.ascontiguousarray(crop[:, ::-1]) for crop in crops]
+
+
+def _shift(crops: list[Image]) -> list[Image]:
+    """The crop a little off, as another face finder would have cut it."""
+    shifted = []
+    for crop in crops:
+        by = max(1, crop.shape[0] // 30)
+        shifted.append(np.ascontiguousarray(crop[by:, : crop.shape[1] - by]))
+    return shifted
+
+
+TRIALS = {
+    "re-encoded (h264, crf 28)": lambda crops: _recode(crops, 28),
+    "re-encoded hard (h264, crf 36)": lambda crops: _recode(crops, 36),
+    "half the size": _halve,
+    "mirrored": _mirror,
+    "shifted": _shift,
+}
+
+
+def stress(
+    found: Scan, detector: Detector | Ensemble, progress: Progress = silent
+) -> tuple[list[Trial], Verdict]:
+    """Every trial, and the verdict that remains: one that flips becomes inconclusive."""
+    people = [p for p in found.people if p.scores]
+    if not people:
+        return [], found.verdict
+    fit = [s.face for s in people[0].scores]
+    trials = [_try("as it is", fit, None, found, detector)]
+    for number, (name, alter) in enumerate(TRIALS.items()):
+        progress("stress test", number / len(TRIALS))
+        trials.append(_try(name, fit, alter, found, detector))
+    firm = {t.label for t in trials} - {Label.INCONCLUSIVE}
+    verdict = found.verdict
+    flipped = [t.name for t in trials if t.label is not verdict.label]
+    if verdict.label in firm and flipped:
+        reason = f"The verdict does not hold when the clip is altered: {', '.join(flipped)}."
+        verdict = replace(verdict, label=Label.INCONCLUSIVE, reasons=(reason, *verdict.reasons))
+    return trials, verdict
+
+
+def _try(
+    name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Detector | Ensemble
+) -> Trial:
+    crops = [face.crop for face in faces]
+    if callable(alter):
+        crops = alter(crops)
+    mean, low, high = mean_interval(detector.score(crops))
+    bounds = to_probability(low, found.calibration), to_probability(high, found.calibration)
+    return Trial(
+        name, to_probability(mean, found.calibration), choose_label(bounds, found.calibration)
+    )

@@ -1,0 +1,154 @@
+"""Every sentence that the app shows, in one place; and those that are made of a scan's numbers."""
+
+from collections.abc import Sequence
+
+from detector.records import LABEL_TEXT, Label, Scan
+from detector.verdict import FEWEST_FACES, count_above
+
+TITLE = "Unmask"
+TAGLINE = "Does a face in this clip show signs of manipulation?"
+DROP = "Drop a clip here, or record one"
+PICTURE = "Drop a picture here"
+CHECK = "Check"
+CANCEL = "Cancel"
+EMPTY = (
+    "Drop a clip and press Check. Nothing leaves this machine: the file is looked at here and "
+    "deleted afterwards."
+)
+SYMBOLS = {
+    Label.MANIPULATED: "▲", Label.NO_SIGNS: "●", Label.INCONCLUSIVE: "◆", Label.NO_FACE: "○",
+}  # fmt: skip
+MEANING = {
+    Label.MANIPULATED: (
+        "The network sees traces that forgeries leave. That is evidence, not proof: look for the "
+        "original, and ask a second expert before you publish."
+    ),
+    Label.NO_SIGNS: (
+        "No traces were found. That does not make the clip genuine: new methods and strong "
+        "compression leave none that this network knows."
+    ),
+    Label.INCONCLUSIVE: (
+        "The network cannot tell. An original file, a longer part, or a larger face may help."
+    ),
+    Label.NO_FACE: "Without a face there is nothing that this network could judge.",
+}
+ABOUT = """
+### What it can tell
+A convolutional network looks at faces in the clip's key frames for the traces that pasting,
+re-enacting and re-drawing a face leave: seams, mismatched sharpness and colour, missing sensor
+noise, grids left by a generator's last layers. It gives a probability with its interval and
+abstains between two thresholds that were set on labelled clips.
+
+### What it cannot tell
+It does not hear voices, does not compare lips with speech, and does not judge scenes, bodies or
+captions. Faces wholly drawn by a generative model are its weak side, and strong compression washes
+traces out. It never calls a clip real.
+
+### Measured
+{figures}
+
+The clips are few, so the intervals are wide; the model card in `weights/` says where they come
+from.
+
+### Privacy
+Files are looked at on the machine that runs the app and deleted after {hours} at the latest. No
+run history, no analytics, no fonts or scripts from elsewhere; it works with the cable out.
+
+### How to cite
+Unmask, an explainable deepfake detector for video, grown out of "Unmasking Deepfake Faces from
+Videos Using an Explainable Cost-Sensitive Deep Learning Approach".
+"""
+
+
+def summary(found: Scan) -> str:
+    """What the verdict rests on."""
+    judged = sum(len(p.scores) for p in found.people)
+    people = len(found.people)
+    if not people:
+        return f"{len(found.key_frames)} frames were looked at."
+    who = "one person" if people == 1 else f"{people} people"
+    return f"It rests on {judged} faces of {who} in {len(found.key_frames)} frames."
+
+
+def natural_frequency(found: Scan) -> str:
+    """How rare such a score is among genuine clips; empty where that is not known."""
+    probability = found.verdict.probability
+    if probability is None or not found.calibration.real_logits:
+        return ""
+    above, total = count_above(probability, found.calibration)
+    return f"Of {total} genuine test clips, {above} scored this high or higher."
+
+
+def scope(found: Scan) -> str:
+    """What was not checked."""
+    seen = {f.frame_index for p in found.people for f in p.person.faces}
+    without = sum(k.index not in seen for k in found.key_frames)
+    parts = ["Not checked: voice, lip movement against speech, the scene, the body."]
+    if without:
+        share = without / len(found.key_frames)
+        seconds = share * found.video.duration
+        if seconds >= 0.5:
+            parts.append(f"No face was seen in about {seconds:.0f} s of the clip.")
+        else:
+            parts.append(f"No face was seen in {without} of {len(found.key_frames)} frames.")
+    return " ".join(parts)
+
+
+def remedy(found: Scan) -> str:
+    """What would help, when nothing could be decided."""
+    if found.verdict.label is not Label.INCONCLUSIVE:
+        return ""
+    faces = [f for p in found.people for f in p.person.faces]
+    widths = sorted(f.box[2] - f.box[0] for f in faces)
+    if widths and widths[len(widths) // 2] < 80:
+        middle = widths[len(widths) // 2]
+        return f"Most faces are only {middle} pixels wide: ask for the original, or a closer shot."
+    if sum(len(p.scores) for p in found.people) < FEWEST_FACES:
+        return "Very few faces could be judged: a longer clip would help."
+    return "Ask for the original file: every re-upload washes traces out."
+
+
+def sentence(found: Scan, name: str) -> str:
+    """A sentence to copy for an article."""
+    verdict = found.verdict
+    text = LABEL_TEXT[verdict.label].lower()
+    if verdict.probability is None or verdict.interval is None:
+        return f"The detector Unmask, applied to {name}: {text}."
+    low, high = verdict.interval
+    return (
+        f"The detector Unmask ({found.model.name}) gives {name} a probability of manipulation of "
+        f"{verdict.probability:.0%} (95 % interval {low:.0%} to {high:.0%}; {text}). "
+        f"{natural_frequency(found)} It judges faces only and can err."
+    )
+
+
+def captions(found: Scan) -> str:
+    """The scores as WebVTT, to lie under a player."""
+    points = sorted(
+        (s.face.time, p.person.id, s.probability) for p in found.people for s in p.scores
+    )
+    times = sorted({t for t, _, _ in points})
+    lines = ["WEBVTT", ""]
+    for number, start in enumerate(times):
+        end = times[number + 1] if number + 1 < len(times) else start + 1.0
+        said = ", ".join(f"person {who}: {p:.2f}" for t, who, p in points if t == start)
+        lines += [f"{_clock(start)} --> {_clock(end)}", said, ""]
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02d}:{minutes:02d}:{rest:06.3f}"
+
+
+def figures_as_text(figures: dict[str, object]) -> str:
+    """The checkpoint's own figures as a list."""
+    lines = []
+    for name, value in figures.items():
+        if name.startswith("video AUC") and isinstance(value, Sequence):
+            lines.append(f"- {name}: {value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})")
+        elif isinstance(value, dict) and "of" in value:
+            low, high = value["interval"]
+            lines.append(f"- {name}: {value['count']} of {value['of']} ({low:.0%} to {high:.0%})")
+    return "\n".join(lines) or "- not measured"

@@ -1,0 +1,96 @@
+"""Makes the example clips from freely licensed pictures that packages ship.
+
+The astronaut is a NASA portrait of Eileen Collins, the officer a US Navy portrait of Grace Hopper,
+both in the public domain; the coffee cup is a CC0 photograph by Rachel Michetti. One clip is left
+as it is, in one the officer's face is pasted onto the astronaut, one shows both people, one nobody.
+
+    PYTHONPATH=. python examples/make_clips.py
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.cbook import get_sample_data
+from skimage import data
+
+from detector.faces import FaceFinder
+from detector.records import Image, KeyFrame
+from detector.training.forgery import Stage, swap
+from detector.training.portraits import PORTRAIT_MARGIN, Portrait
+from detector.video import write_clip
+
+HERE = Path(__file__).parent
+SIZE = 480, 360
+SECONDS, RATE = 5, 25
+
+
+def officer() -> Image:
+    """Grace Hopper."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        coded = np.frombuffer(file.read(), np.uint8)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
+
+
+def film(picture: Image, seed: int) -> list[Image]:
+    """A hand-held camera in front of a picture: sway, breathing zoom, drifting light, grain."""
+    rng = np.random.default_rng(seed)
+    count = SECONDS * RATE
+    time = np.arange(count) / RATE
+    sway = [
+        sum(rng.normal(0, 2.2 / k) * np.sin(2 * np.pi * (0.13 * k * time + rng.random()))
+            for k in range(1, 5))
+        for _ in range(4)
+    ]  # fmt: skip
+    height, width = picture.shape[:2]
+    scale = max(SIZE[0] / width, SIZE[1] / height) * 1.08
+    frames = []
+    for number in range(count):
+        zoom = scale * (1 + 0.008 * sway[2][number])
+        matrix = cv2.getRotationMatrix2D((width / 2, height * 0.42), 0.3 * sway[3][number], zoom)
+        matrix[:, 2] += [SIZE[0] / 2 - width / 2, SIZE[1] * 0.45 - height * 0.42]
+        matrix[:, 2] += [2.5 * sway[0][number], 2.0 * sway[1][number]]
+        frame = cv2.warpAffine(
+            picture, matrix, SIZE, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+        ).astype(np.float32)
+        frame *= 1 + 0.02 * np.sin(2 * np.pi * time[number] / 3.7)
+        frame += rng.normal(0, 2.5, frame.shape)
+        frames.append(np.clip(frame, 0, 255).astype(np.uint8))
+    return frames
+
+
+def find_portrait(picture: Image) -> Portrait:
+    """The one face of a picture, as training sees it."""
+    (face,) = FaceFinder(margin=PORTRAIT_MARGIN).find([KeyFrame(0, 0.0, 0.0, picture)])
+    corner = np.array(face.crop_box[:2])
+    width = float(face.box[2] - face.box[0])
+    return Portrait("face", width, False, face.crop, face.landmarks - corner, face.appearance)
+
+
+def paste_face(target: Image, donor: Image, seed: int) -> Image:
+    """The donor's face on the target."""
+    (face,) = FaceFinder(margin=PORTRAIT_MARGIN).find([KeyFrame(0, 0.0, 0.0, target)])
+    stage = Stage(
+        target, face.landmarks, float(face.box[3] - face.box[1]), float(face.box[2] - face.box[0])
+    )
+    return swap(stage, find_portrait(donor), np.random.default_rng(seed))[0]
+
+
+def main() -> None:
+    """Write the clips."""
+    astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
+    beside = cv2.resize(other, (384, 450), interpolation=cv2.INTER_AREA)[40:340, 52:332]
+    clips = {
+        "genuine": film(astronaut, 1),
+        "manipulated": film(paste_face(astronaut, other, 13), 2),
+        "two_people": film(np.hstack([astronaut[:300, 80:360], beside]), 3),
+        "no_face": film(np.ascontiguousarray(data.coffee()), 4),
+    }
+    for name, frames in clips.items():
+        content = write_clip(frames, rate=RATE, crf=24)
+        (HERE / f"{name}.mp4").write_bytes(content)
+        print(name, len(content) // 1000, "kB")
+
+
+if __name__ == "__main__":
+    main()

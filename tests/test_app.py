@@ -1,0 +1,190 @@
+"""The app in a real browser, and its API."""
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from playwright.sync_api import Page, expect, sync_playwright
+
+import detector.interface as interface
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE = 90_000  # milliseconds
+browser_test = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(scope="module")
+def outgoing() -> Iterator[list[object]]:
+    """Every connection that anything in this process tries to open to elsewhere."""
+    tried: list[object] = []
+    connect = socket.socket.connect
+
+    def watched(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
+            tried.append(address)
+            raise OSError("the cable is out")
+        connect(self, address)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", watched)
+        yield tried
+
+
+@pytest.fixture(scope="module")
+def address(outgoing: list[object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The running app."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        blocks = interface.launch(open_browser=False, block=False)
+        yield blocks.local_url
+        blocks.close()
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    """A fresh visitor; what the page loads from elsewhere fails the test."""
+    foreign = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith((address, "data:", "blob:", "about:"))
+                else foreign.append(r.url)
+            ),
+        )
+        page.goto(address)
+        page.wait_for_selector("#check")
+        yield page
+        browser.close()
+    assert foreign == []
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#clip input[type=file]", str(path))
+    page.wait_for_selector("#clip video")
+
+
+def check(page: Page, path: Path) -> None:
+    upload(page, path)
+    page.click("#check")
+    page.wait_for_selector("#verdict .label")
+
+
+@browser_test
+def test_from_upload_to_report(page: Page, tmp_path: Path) -> None:
+    check(page, EXAMPLES / "manipulated.mp4")
+    expect(page.locator("#verdict")).to_contain_text("Probability of manipulation")
+    page.wait_for_selector(".timeline .point")
+    expect(page.locator("#words")).to_contain_text("Grad-CAM", timeout=PATIENCE)
+
+    point = page.locator(".timeline .point").nth(7)
+    index = point.get_attribute("data-frame")
+    point.click()
+    page.wait_for_selector(f'.timeline .point[aria-current="true"][data-frame="{index}"]')
+    page.wait_for_function("document.querySelector('#clip video').currentTime > 0.1")
+
+    page.click("#method label:has-text('SmoothGrad')")
+    expect(page.locator("#words")).to_contain_text("SmoothGrad", timeout=PATIENCE)
+
+    with page.expect_download() as download:
+        page.locator("#files a", has_text="KB").first.click()
+    path = tmp_path / "report.json"
+    download.value.save_as(path)
+    report = json.loads(path.read_text())
+    assert report["file"] == "manipulated.mp4"
+    assert len(report["people"]) == 1
+
+
+@browser_test
+def test_point_is_reached_by_keyboard(page: Page) -> None:
+    check(page, EXAMPLES / "two_people.mp4")
+    expect(page.locator("#verdict .person")).to_have_count(2)
+    page.wait_for_selector(".timeline .point")
+    expect(page.locator("#words")).to_contain_text("Grad-CAM", timeout=PATIENCE)
+    page.locator(".timeline .point").nth(2).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    chosen = page.locator(".timeline .point").nth(3)
+    expect(chosen).to_have_attribute("aria-current", "true")
+    expect(chosen).to_be_focused()
+    page.wait_for_function(
+        "time => Math.abs(document.querySelector('#clip video').currentTime - time) < 0.05",
+        arg=float(chosen.get_attribute("aria-label").split(" at ")[1].split(" s")[0]),
+    )
+
+
+@browser_test
+def test_no_face(page: Page) -> None:
+    check(page, EXAMPLES / "no_face.mp4")
+    expect(page.locator("#verdict .label")).to_contain_text("No face found")
+
+
+@browser_test
+def test_broken_file_is_told_in_words(page: Page, tmp_path: Path) -> None:
+    whole = (EXAMPLES / "genuine.mp4").read_bytes()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(whole[: len(whole) // 3])
+    upload(page, broken)
+    page.click("#check")
+    expect(page.locator("#verdict .error")).to_contain_text("no video that can be decoded")
+
+
+@browser_test
+def test_cancel_stops_the_check(page: Page) -> None:
+    upload(page, EXAMPLES / "genuine.mp4")
+    page.click("#check")
+    page.wait_for_selector("#verdict .card:has-text('key frames')")
+    page.click("#cancel")
+    expect(page.locator("#verdict")).to_contain_text("ancelled")
+    page.wait_for_timeout(3000)
+    expect(page.locator("#verdict")).to_contain_text("ancelled")
+
+
+def test_api_gives_the_command_lines_answer(address: str) -> None:
+    client = Client(address, verbose=False)
+    report = client.predict(
+        handle_file(str(EXAMPLES / "genuine.mp4")), "default", 8, api_name="/scan"
+    )
+    assert report["schema"] == 1
+    assert len(report["key_frames"]) == 8
+    told = client.predict(
+        handle_file(str(EXAMPLES / "genuine.mp4")), "gradcam", 1.0, "default",
+        api_name="/explain",
+    )  # fmt: skip
+    assert told["time"] == pytest.approx(1.0, abs=0.5)
+    assert "reliable" in told["trust"]
+    wrong = client.predict(
+        handle_file(str(EXAMPLES / "genuine.mp4")), "nobody", 8, api_name="/scan"
+    )
+    assert wrong["error"]["code"] == "unknown_model"
+
+
+def test_only_the_two_endpoints_are_offered(address: str) -> None:
+    client = Client(address, verbose=False)
+    offered = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(offered) == {"/scan", "/explain"}
+
+
+def test_models_without_weights_say_so() -> None:
+    titles = dict((name, title) for title, name in interface.list_models())
+    assert "no weights" in titles["xception"]
+    assert "no weights" not in titles["efficientnet_lite0"]
+
+
+def test_nothing_was_sent_anywhere(outgoing: list[object]) -> None:
+    """Last in this file: it looks back on all the others."""
+    assert outgoing == []
