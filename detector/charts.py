@@ -1,5 +1,6 @@
 """Records -> figures: the confidence chart as SVG, key frames with boxes, heatmaps in colour."""
 
+import base64
 import html
 import io
 from collections.abc import Sequence
@@ -23,6 +24,15 @@ def to_png(image: Image) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def to_data_uri(image: Image, side: int) -> str:
+    """An image, at most `side` pixels long, as a JPEG that can stand inside a page."""
+    picture = PIL.Image.fromarray(image)
+    picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def draw_boxes(scan: Scan, key_frame: KeyFrame) -> Image:

@@ -15,7 +15,15 @@ import gradio as gr
 import spaces
 
 from detector import texts
-from detector.charts import COLOURS, colour_heatmap, draw_boxes, draw_timeline, overlay, to_png
+from detector.charts import (
+    COLOURS,
+    colour_heatmap,
+    draw_boxes,
+    draw_timeline,
+    overlay,
+    to_data_uri,
+    to_png,
+)
 from detector.errors import UserError
 from detector.explain import PAPER, TITLES, explain, explain_all
 from detector.explain.regions import describe_regions
@@ -56,16 +64,31 @@ CSS = """
 .timeline .differences {stroke: var(--body-text-color); opacity: .35}
 .timeline .point {cursor: pointer; stroke: var(--background-fill-primary); stroke-width: 1.5}
 .timeline .point:focus {outline: none; stroke: var(--body-text-color); stroke-width: 3}
+#timeline {overflow-x: auto} .timeline {min-width: 560px}
+.strip {display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr))}
+.strip button {border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 3px;
+  background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer}
+.strip button[aria-current] {border-color: var(--body-text-color); box-shadow: 0 0 0 2px}
+.strip img, .figures img {width: 100%; border-radius: 4px; display: block}
+.strip span {display: block; font-size: .8rem; padding: 2px}
+.figures {display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr))}
+.figures figure {margin: 0} .figures figcaption {font-size: .85rem; color: var(--body-text-color)}
+button.selected[role=tab], a.download-link, footer button, footer a, footer div
+  {color: var(--body-text-color) !important}
 .trials td, .trials th {padding: .25rem .8rem; text-align: left}
 """
 
 CHOOSE_POINT = """
 const choose = point => {
   element.querySelectorAll('.point').forEach(other => {
-    other.removeAttribute('aria-current'); other.setAttribute('r', 5); });
-  point.setAttribute('aria-current', 'true'); point.setAttribute('r', 8);
+    other.removeAttribute('aria-current');
+    if (other.tagName !== 'BUTTON') other.setAttribute('r', 5);
+  });
+  point.setAttribute('aria-current', 'true');
+  if (point.tagName !== 'BUTTON') point.setAttribute('r', 8);
   trigger('click', {
-    frame: Number(point.dataset.frame), person: Number(point.dataset.person)});
+    frame: Number(point.dataset.frame),
+    person: point.dataset.person ? Number(point.dataset.person) : null});
 };
 element.addEventListener('click', event => {
   const point = event.target.closest('.point');
@@ -74,7 +97,9 @@ element.addEventListener('click', event => {
 element.addEventListener('keydown', event => {
   const point = event.target.closest('.point');
   if (!point) return;
-  if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(point); }
+  if (point.tagName !== 'BUTTON' && (event.key === 'Enter' || event.key === ' ')) {
+    event.preventDefault(); choose(point);
+  }
   const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
   if (step) {
     const points = [...element.querySelectorAll('.point')];
@@ -223,20 +248,50 @@ def _person_card(person: PersonVerdict) -> str:
     )
 
 
-def gallery_of(found: Scan) -> list[tuple[Any, str]]:
+def strip(frames: list[tuple[int, Any, str]]) -> str:
+    """Key frames as buttons: index, picture, caption."""
+    return (
+        '<div class="strip">'
+        + "".join(
+            f'<button type="button" class="point" data-frame="{index}">'
+            f'<img alt="" src="{to_data_uri(image, 200)}">'
+            f"<span>{html.escape(caption)}</span></button>"
+            for index, image, caption in frames
+        )
+        + "</div>"
+    )
+
+
+def figures(pictures: list[tuple[Any, str]]) -> str:
+    """Pictures with their captions, side by side."""
+    return (
+        '<div class="figures">'
+        + "".join(
+            f'<figure><img alt="{html.escape(caption)}" src="{to_data_uri(image, 320)}">'
+            f'<figcaption aria-hidden="true">{html.escape(caption)}</figcaption></figure>'
+            for image, caption in pictures
+        )
+        + "</div>"
+    )
+
+
+def strip_of(found: Scan) -> str:
     """The key frames with their boxes, times and highest probabilities."""
     best: dict[int, float] = {}
     for person in found.people:
         for score in person.scores:
             index = score.face.frame_index
             best[index] = max(best.get(index, 0.0), score.probability)
-    return [
-        (
-            draw_boxes(found, k),
-            f"{k.time:.1f} s" + (f", {best[k.index]:.2f}" if k.index in best else ", no face"),
-        )
-        for k in found.key_frames
-    ]
+    return strip(
+        [
+            (
+                k.index,
+                draw_boxes(found, k),
+                f"{k.time:.1f} s" + (f", {best[k.index]:.2f}" if k.index in best else ", no face"),
+            )
+            for k in found.key_frames
+        ]
+    )
 
 
 @spaces.GPU(duration=GPU_SECONDS)
@@ -296,19 +351,19 @@ def check(
 
 
 def _show_stage(stage: Stage) -> dict[str, Any]:
-    frames = [(k.image, f"{k.time:.1f} s") for k in stage.key_frames]
+    frames = [(k.index, k.image, f"{k.time:.1f} s") for k in stage.key_frames]
     if stage.people is None:
         said = f"{len(frames)} key frames. Looking for faces…"
     else:
         faces = sum(len(p.faces) for p in stage.people)
         said = f"{len(frames)} key frames, {faces} faces of {len(stage.people)} people. Scoring…"
-    return {"verdict": card("working", f"<p>{said}</p>"), "gallery": frames, "results": True}
+    return {"verdict": card("working", f"<p>{said}</p>"), "gallery": strip(frames), "results": True}
 
 
 def _show_scan(found: Scan, visit: Visit) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "verdict": verdict_card(found, visit.name),
-        "gallery": gallery_of(found),
+        "gallery": strip_of(found),
         "timeline": draw_timeline(found) if found.people else "",
         "sentence": texts.sentence(found, visit.name),
         "results": True,
@@ -396,14 +451,16 @@ def show_map(visit: Visit, method: str) -> dict[str, Any]:
         )
     return {
         "slider": (face.crop, overlay(face.crop, first.values, opacity=0.85)),
-        "maps": [
-            (
-                overlay(face.crop, m.values),
-                TITLES[n] + ("" if m.trust["reliable"] else ": not reliable here"),
-            )
-            for n, m in maps.items()
-        ]
-        + [(colour_heatmap(first.values), "the map alone")],
+        "maps": figures(
+            [
+                (
+                    overlay(face.crop, m.values),
+                    TITLES[n] + ("" if m.trust["reliable"] else ": not reliable here"),
+                )
+                for n, m in maps.items()
+            ]
+            + [(colour_heatmap(first.values), f"{TITLES[first.method]}, the map alone")]
+        ),
         "words": "\n\n".join(words),
     }  # fmt: skip
 
@@ -524,6 +581,7 @@ def build_interface() -> gr.Blocks:
                         interactive=False,
                         format="png",
                         buttons=["fullscreen", "download"],
+                        alt_text="The chosen key frame, with a box around each face",
                         elem_id="frame",
                     )
                     words = gr.Markdown(elem_id="words")
@@ -536,14 +594,9 @@ def build_interface() -> gr.Blocks:
                         label="The face, and the map over it", format="png", interactive=False,
                         elem_id="slider",
                     )  # fmt: skip
-                    maps = gr.Gallery(
-                        label="Maps", columns=3, height="auto", format="png", elem_id="maps"
-                    )
+                    maps = gr.HTML(elem_id="maps")
             gr.Markdown("## Key frames")
-            gallery = gr.Gallery(
-                label="Key frames with times and probabilities", columns=8, height="auto",
-                format="png", elem_id="gallery", allow_preview=False,
-            )  # fmt: skip
+            gallery = gr.HTML("", js_on_load=CHOOSE_POINT, elem_id="gallery")
             gr.Markdown("## Does it hold?")
             stressed = gr.HTML(elem_id="stressed")
             test = gr.Button("Stress-test this clip", elem_id="stress")
@@ -587,7 +640,7 @@ def build_interface() -> gr.Blocks:
         def on_first_face(clip: str | None, method: str, request: gr.Request) -> dict[Any, Any]:
             visit = VISITS.of(request)
             if visit.scan is None or not any(p.scores for p in visit.scan.people):
-                return place({"frame": None, "slider": None, "maps": [], "words": ""})
+                return place({"frame": None, "slider": None, "maps": "", "words": ""})
             shown = show_face(visit, None, None, method)
             shown.pop("player", None)
             return place(shown)
@@ -605,13 +658,12 @@ def build_interface() -> gr.Blocks:
             return place(shown)
 
         def on_key_frame(
-            clip: str | None, method: str, request: gr.Request, event: gr.SelectData
+            clip: str | None, method: str, request: gr.Request, event: gr.EventData
         ) -> dict[Any, Any]:
-            visit = VISITS.of(request)
-            if visit.scan is None:
+            chosen = event._data or {}
+            if "frame" not in chosen:
                 return {}
-            index = visit.scan.key_frames[int(event.index)].index
-            shown = show_face(visit, index, None, method)
+            shown = show_face(VISITS.of(request), chosen["frame"], None, method)
             if clip is None:
                 shown.pop("player", None)
             return place(shown)
@@ -631,7 +683,7 @@ def build_interface() -> gr.Blocks:
         stop.click(cancel, None, verdict, queue=False, cancels=[run], **hidden)
         timeline.click(on_point, [clip, method], face_parts, show_progress="minimal", **hidden,
                        **shared)  # fmt: skip
-        gallery.select(on_key_frame, [clip, method], face_parts, show_progress="minimal",
+        gallery.click(on_key_frame, [clip, method], face_parts, show_progress="minimal",
                        **hidden, **shared)  # fmt: skip
         method.change(on_method, method, [slider, maps, words], **hidden, **shared)
         test.click(run_stress, None, stressed, **hidden, **shared)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import Page, expect, sync_playwright
@@ -177,6 +178,14 @@ def test_only_the_two_endpoints_are_offered(address: str) -> None:
     client = Client(address, verbose=False)
     offered = client.view_api(return_format="dict")["named_endpoints"]
     assert set(offered) == {"/scan", "/explain"}
+
+
+def test_mcp_offers_the_two_tools(address: str) -> None:
+    schema = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()
+    tools = {tool["name"]: tool["description"] for tool in schema}
+    assert any(name.endswith("scan") for name in tools)
+    assert any("signs of manipulation" in text for text in tools.values())
+    assert len(tools) == 2
 
 
 def test_models_without_weights_say_so() -> None:

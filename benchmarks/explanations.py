@@ -1,0 +1,175 @@
+"""How fast explanations are, whether they follow the network, whether they point at forgery.
+
+    python -m benchmarks.explanations FACES [--forgeries 200]
+
+FACES is a folder of real faces. Prints three tables: speed as a ratio to one forward pass; rank
+correlation of each map with that of the network whose weights were randomised layer by layer, from
+the last to the first (Adebayo et al., 2018: it must fall); and, on forgeries whose altered pixels
+are known, how well each method points at them, beside random maps, the face's centre and occlusion.
+"""
+
+import argparse
+import copy
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from detector.architectures import Network
+from detector.explain import METHODS, PAPER
+from detector.explain.base import frozen
+from detector.explain.scorecam import faster_scorecam
+from detector.explain.trust import centre_map, random_map, rank_correlation
+from detector.scoring import Detector, autocast
+from detector.training.forgery import Forger
+from detector.training.portraits import find_portraits, split_portraits
+from detector.weights import load_detector
+
+POINTED = [m for m in METHODS if m != "scorecam"]
+KINDS = {"self": 0.3, "swap": 0.3, "bottleneck": 0.2, "part": 0.2}
+
+
+def timed(call: object, rounds: int = 3) -> float:
+    """Median seconds of a call."""
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        call()  # type: ignore[operator]
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds))
+
+
+def forward(network: Network, picture: torch.Tensor) -> None:
+    """One plain forward pass, as scoring does it."""
+    with torch.inference_mode(), autocast(picture.device):
+        network(picture)
+
+
+def speed(network: Network, picture: torch.Tensor) -> None:
+    """The first table."""
+    forward(network, picture)
+    once = timed(lambda: forward(network, picture), 9)
+    print("| method | forward passes' time |\n|---|---|")
+    for name in (*PAPER, "layercam", "hirescam"):
+        method = METHODS[name]
+        method(network, picture)
+        print(f"| {name} | {timed(lambda m=method: m(network, picture)) / once:.1f} |")
+    many = timed(lambda: faster_scorecam(network, picture, 32))
+    full = timed(lambda: METHODS["scorecam"](network, picture), 1)
+    print(f"| faster-scorecam, N = 32 | {many / once:.1f} |")
+    print(f"| scorecam (pytorch-grad-cam's) | {full / once:.1f} |")
+    agreement = rank_correlation(
+        faster_scorecam(network, picture, 32)[0], METHODS["scorecam"](network, picture)[0]
+    )
+    print(f"\nFaster Score-CAM, N = 32: {full / many:.1f} times faster than Score-CAM, ", end="")
+    print(f"rank correlation {agreement:.2f}\n")
+
+
+def sanity(network: Network, pictures: torch.Tensor) -> None:
+    """The second table."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    names = [n for n in METHODS if n != "scorecam"]
+    first = {n: METHODS[n](network, pictures) for n in names}
+    shares = (0.02, 0.1, 0.3, 1.0)
+    print("| method | " + " | ".join(f"last {s:.0%} of layers random" for s in shares) + " |")
+    print("|---" * (len(shares) + 1) + "|")
+    table: dict[str, list[float]] = {n: [] for n in names}
+    for share in shares:
+        broken = copy.deepcopy(network)
+        generator = torch.Generator().manual_seed(0)
+        chosen = [m for m in broken.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        for layer in chosen[-max(1, round(share * len(layers))) :]:
+            with torch.no_grad():
+                noise = torch.randn(layer.weight.shape, generator=generator)
+                layer.weight.copy_(noise * layer.weight.std())
+        for name in names:
+            maps = METHODS[name](broken, pictures)
+            pairs = zip(first[name], maps, strict=True)
+            table[name].append(float(np.mean([rank_correlation(a, b) for a, b in pairs])))
+    for name, values in table.items():
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
+    print()
+
+
+def occlusion(detector: Detector, crop: np.ndarray, cells: int = 8) -> np.ndarray:
+    """How much the logit falls when a square is blurred: the baseline that needs no gradient."""
+    side = crop.shape[0]
+    soft = cv2.GaussianBlur(crop, (0, 0), side * 0.08)
+    size = side // cells
+    made = [crop]
+    for row in range(cells):
+        for column in range(cells):
+            covered = crop.copy()
+            part = np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
+            covered[part] = soft[part]
+            made.append(covered)
+    logits = detector.score(made, mirror=False)
+    fall = np.maximum(logits[0] - logits[1:], 0).reshape(cells, cells).astype(np.float32)
+    return cv2.resize(fall, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
+    """Intersection over union at the best of ten thresholds."""
+    best = 0.0
+    for level in np.quantile(values, np.linspace(0.5, 0.98, 10)):
+        marked = values > level
+        union = int((marked | mask).sum())
+        best = max(best, int((marked & mask).sum()) / union if union else 0.0)
+    return best
+
+
+def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
+    """The third table: forgeries that the detector itself finds."""
+    rng = np.random.default_rng(0)
+    names = [*POINTED, "occlusion", "random", "centre"]
+    figures: dict[str, list[tuple[float, float, float]]] = {n: [] for n in names}
+    found = tried = 0
+    while found < wanted and tried < wanted * 20:
+        _, fake = forger.pair(tried, (77, tried))
+        tried += 1
+        mask = fake.mask > 0.5 * max(float(fake.mask.max()), 1e-6)
+        if detector.score([fake.image])[0] < 0 or not 0.01 < mask.mean() < 0.5:
+            continue
+        found += 1
+        picture = detector.prepare([fake.image])
+        maps = {n: METHODS[n](detector.network, picture)[0] for n in POINTED}
+        maps["occlusion"] = occlusion(detector, fake.image)
+        maps["random"] = np.maximum(random_map(fake.image.shape[0], rng), 0)
+        maps["centre"] = centre_map(fake.image.shape[0])
+        for name, values in maps.items():
+            peak = np.unravel_index(int(np.argmax(values)), values.shape)
+            total = float(values.sum())
+            inside = float(values[mask].sum()) / total if total else 0.0
+            figures[name].append((float(mask[peak]), inside, best_overlap(values, mask)))
+    print(f"{found} forgeries that the detector finds, of {tried}\n")
+    print("| method | pointing game | mass inside the mask | IoU, best threshold |")
+    print("|---|---|---|---|")
+    for name, rows in figures.items():
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in np.mean(rows, axis=0)) + " |")
+
+
+def main() -> None:
+    """Print all three."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("faces", type=Path)
+    parser.add_argument("--forgeries", type=int, default=200)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--weights")
+    options = parser.parse_args()
+    detector = load_detector(options.model, weights=options.weights, device="cpu")
+    if not isinstance(detector, Detector):
+        raise SystemExit("An ensemble's members are measured one by one.")
+    _, held = split_portraits(find_portraits(options.faces))
+    forger = Forger(held, side=detector.side, margin=detector.margin, kinds=KINDS, degrade=False)
+    crops = [forger.pair(n, (5, n))[1].image for n in range(4)]
+    with frozen(detector.network) as network:
+        speed(network, detector.prepare(crops[:1]))
+        sanity(network, detector.prepare(crops))
+        pointing(detector, forger, options.forgeries)
+
+
+if __name__ == "__main__":
+    main()
