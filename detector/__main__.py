@@ -275,7 +275,14 @@ def set_up_train(parser: argparse.ArgumentParser) -> None:
     """The options of `train`."""
     parser.add_argument("recipe", nargs="?", metavar="RECIPE")
     parser.add_argument("--recipes", action="store_true", help="list the recipes")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of real faces")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="a folder of real faces, or for a labelled recipe one that `prepare` made",
+    )  # fmt: skip
+    parser.add_argument(
+        "--leaky", action="store_true",
+        help="split crops at random as the papers did: frames of a video on both sides",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--steps", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
@@ -295,12 +302,20 @@ def run_train(options: Options) -> int:
 
     from detector.scoring import choose_device
     from detector.training.portraits import find_portraits
-    from detector.training.recipes import RECIPES, draw_sheet, find_recipe, train_from_faces
+    from detector.training.recipes import (
+        RECIPES,
+        draw_sheet,
+        find_recipe,
+        train_from_faces,
+        train_from_labels,
+    )
 
     if options.recipes:
         for name, recipe in RECIPES.items():
             s = recipe.settings
-            put(f"{name:<22} {recipe.title}, {s.steps} steps of {s.batch} crops")
+            put(f"{name:<26} {recipe.title}, {s.steps} steps of {s.batch} crops")
+            if recipe.reproduces:
+                put(f"{'':<26} published: {recipe.reproduces}")
         return 0
     if options.data is None or (options.recipe is None and options.sheet is None):
         raise UserError("bad_setting", "A recipe and --data are needed; --recipes lists recipes.")
@@ -319,12 +334,55 @@ def run_train(options: Options) -> int:
     recipe = find_recipe(options.recipe)
     if options.steps:
         recipe = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
+    common = {
+        "start": options.start, "device": choose_device(options.device), "resume": options.resume,
+    }  # fmt: skip
     with Bar(options.recipe) as progress:
-        best = train_from_faces(
-            recipe, options.data, options.out, start=options.start,
-            device=choose_device(options.device), resume=options.resume, progress=progress,
-        )  # fmt: skip
+        if recipe.labelled:
+            best = train_from_labels(
+                recipe, options.data, options.out, leaky=options.leaky, progress=progress, **common
+            )
+        else:
+            best = train_from_faces(recipe, options.data, options.out, progress=progress, **common)
     put(str(best))
+    return 0
+
+
+def set_up_prepare(parser: argparse.ArgumentParser) -> None:
+    """The options of `prepare`."""
+    parser.add_argument("dataset", metavar="faceforensics|celebdf|dfdc|deepfake_faces|folder")
+    parser.add_argument("root", type=Path, metavar="ROOT")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--key-frames", type=int, default=32, metavar="N")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--json", choices=["-"], help="print the summary as one JSON object")
+
+
+def run_prepare(options: Options) -> int:
+    """Cut the faces of a data set into an index; what is left out is listed."""
+    from collections import Counter
+
+    from detector.training.datasets import prepare
+
+    with Bar(options.dataset) as progress:
+        rows, left_out = prepare(
+            options.dataset, options.root, options.out, key_frames=options.key_frames,
+            workers=options.workers, progress=progress,
+        )  # fmt: skip
+    counts = Counter((row.split, ("real", "fake")[row.fake]) for row in rows)
+    summary = {
+        "schema": 1, "index": str(options.out / "index.csv"), "crops": len(rows),
+        "splits": {f"{split} {label}": n for (split, label), n in sorted(counts.items())},
+        "left_out": left_out,
+    }  # fmt: skip
+    if options.json:
+        put_json(summary)
+        return 0
+    put(f"{summary['index']}: {len(rows)} crops")
+    for (split, label), count in sorted(counts.items()):
+        put(f"  {split} {label}: {count}")
+    for line in left_out:
+        put(f"  left out: {line}")
     return 0
 
 
@@ -479,7 +537,8 @@ COMMANDS: dict[
 ] = {
     "scan": (set_up_scan, run_scan, "does a face in these clips show signs of manipulation?"),
     "explain": (set_up_explain, run_explain, "where did the network look, and can one trust it?"),
-    "train": (set_up_train, run_train, "train a detector from a folder of real faces"),
+    "prepare": (set_up_prepare, run_prepare, "cut the faces of a data set into an index"),
+    "train": (set_up_train, run_train, "train a detector from real faces, or from labelled ones"),
     "evaluate": (set_up_evaluate, run_evaluate, "measure a detector on labelled clips"),
     "verify": (set_up_verify, run_verify, "does a report hold for this clip?"),
     "weights": (set_up_weights, run_weights, "list, verify, download or push weights"),

@@ -23,7 +23,8 @@ FEWEST_FACES = 3  # a person seen less often does not decide a clip alone
 
 def to_probability(logit: float, calibration: Calibration) -> float:
     """The calibrated probability of manipulation."""
-    return float(1 / (1 + np.exp(-(logit / calibration.temperature + calibration.bias))))
+    scaled = np.clip(logit / calibration.temperature + calibration.bias, -40, 40)
+    return float(1 / (1 + np.exp(-scaled)))
 
 
 def mean_interval(logits: np.ndarray) -> tuple[float, float, float]:

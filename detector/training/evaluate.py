@@ -21,8 +21,9 @@ from detector.records import Calibration, Label
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.training import metrics
+from detector.training.datasets import read_index
 from detector.verdict import by_suspicion, choose_label, mean_interval, to_probability
-from detector.video import CLIP_SUFFIXES
+from detector.video import CLIP_SUFFIXES, read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
 MISS_BUDGET = 0.10  # share of clips with pasted-in faces that may be called free of signs
@@ -107,6 +108,32 @@ def score_clips(
             continue
         scores.append(ClipScore(clip, np.array([s.logit for s in people[0].scores])))
     return scores, failed
+
+
+def score_index(
+    folder: Path, detector: Detector | Ensemble, split: str = "test", progress: Progress = silent
+) -> tuple[list[ClipScore], np.ndarray, np.ndarray]:
+    """The clips of an index's split, and the label and logit of every crop."""
+    rows = [row for row in read_index(folder / "index.csv") if row.split == split]
+    if not rows:
+        raise UserError("no_data", f"The {split} split of {folder} is empty.")
+    labels = np.array([bool(row.fake) for row in rows])
+    if labels.all() or not labels.any():
+        raise UserError("one_class", f"The {split} split of {folder} holds one class only.")
+    logits = np.zeros(len(rows))
+    for start in range(0, len(rows), 64):
+        progress("crops", start / len(rows))
+        crops = [read_image(folder / row.crop) for row in rows[start : start + 64]]
+        logits[start : start + len(crops)] = detector.score(crops)
+    videos = np.array([row.video for row in rows])
+    scores = []
+    for video in sorted(set(videos)):
+        inside = np.flatnonzero(videos == video)
+        row = rows[inside[0]]
+        kind = row.method if row.fake else "real"
+        clip = LabelledClip(Path(video), bool(row.fake), kind, row.dataset, row.method, row.group)
+        scores.append(ClipScore(clip, logits[inside]))
+    return scores, labels, logits
 
 
 def calibrate(scores: Sequence[ClipScore]) -> Calibration:
@@ -211,6 +238,22 @@ def _share(hits: int, total: int) -> dict[str, Any]:
     return {"count": hits, "of": total, "interval": [round(low, 3), round(high, 3)]}
 
 
+def frame_figures(labels: np.ndarray, logits: np.ndarray, calibration: Calibration) -> Any:
+    """Figures of single crops, as the papers give them, decided at a probability of one half."""
+    probabilities = np.array([to_probability(x, calibration) for x in logits])
+    decided = probabilities > 0.5
+    figures: dict[str, Any] = {
+        name: round(value, 4) for name, value in metrics.decision_figures(labels, decided).items()
+    }
+    figures["auc"] = round(metrics.auc(labels, logits), 4)
+    figures["equal_error_rate"] = round(metrics.equal_error_rate(labels, logits), 4)
+    figures["average_precision"] = round(metrics.average_precision(labels, logits), 4)
+    figures["log_loss"] = round(metrics.log_loss(labels, probabilities), 4)
+    figures["calibration_error"] = round(metrics.calibration_error(labels, probabilities), 4)
+    figures["confusion"] = metrics.confusion(labels, decided).tolist()
+    return figures
+
+
 def evaluate(
     folder: Path,
     detector: Detector | Ensemble,
@@ -218,17 +261,26 @@ def evaluate(
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], Calibration]:
-    """Measure on labelled clips; writes figures.json, scores.csv, table.md and pictures to `out`.
+    """Measure on labelled clips, or on the test split of an index that `prepare` made.
 
-    The figures are by the detector's own calibration, or, where it has none, by one made from these
-    clips, which comes second.
+    Writes figures.json, scores.csv, table.md and pictures to `out`. The figures are by the
+    detector's own calibration, or, where it has none, by one made from these clips, which comes
+    second.
     """
-    scores, failed = score_clips(find_labelled(folder), detector, settings, progress)
+    frames = None
+    failed: list[str] = []
+    if (folder / "index.csv").is_file():
+        scores, labels, logits = score_index(folder, detector, progress=progress)
+        frames = labels, logits
+    else:
+        scores, failed = score_clips(find_labelled(folder), detector, settings, progress)
     if not scores:
         raise UserError("no_data", f"No clip of {folder} could be scored.")
     fresh = calibrate(scores)
     calibration = detector.calibration if detector.calibration.calibrated else fresh
     figures = figures_of(scores, calibration)
+    if frames is not None:
+        figures["frames"] = frame_figures(frames[0], frames[1], calibration)
     figures["failed"] = failed
     figures["calibration"] = {k: v for k, v in asdict(calibration).items() if k != "real_logits"}
     out.mkdir(parents=True, exist_ok=True)
@@ -251,7 +303,18 @@ def to_markdown(figures: dict[str, Any]) -> str:
     def cell(value: list[float]) -> str:
         return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
 
-    lines = ["| figure, per clip | value (95 % interval) |", "|---|---|"]
+    lines = []
+    if "frames" in figures:
+        f = figures["frames"]
+        names = ("accuracy", "precision", "recall", "f1", "auc")
+        lines += ["| figure, per crop | value |", "|---|---|"]
+        lines += [f"| {name} | {f[name]:.3f} |" for name in names]
+        (right, alarms), (misses, hits) = f["confusion"]
+        lines += [
+            f"| confusion (real, alarms / missed, found) | {right}/{alarms}/{misses}/{hits} |"
+        ]
+        lines.append("")
+    lines += ["| figure, per clip | value (95 % interval) |", "|---|---|"]
     lines.append(f"| AUC, all {figures['clips']} clips | {cell(figures['auc'])} |")
     for kind, value in figures["auc_by_kind"].items():
         lines.append(f"| AUC, {kind} against all real | {cell(value)} |")

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 Numbers = np.ndarray
 EPSILON = 1e-7
+TEMPERATURES = 0.3, 30.0  # beyond them the logits say nothing that could be scaled
 
 
 def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
@@ -76,6 +77,19 @@ def confusion(labels: Numbers, decided: Numbers) -> Numbers:
     table = np.zeros((2, 2), int)
     np.add.at(table, (np.asarray(labels, int), np.asarray(decided, int)), 1)
     return table
+
+
+def decision_figures(labels: Numbers, decided: Numbers) -> dict[str, float]:
+    """Accuracy, and precision, recall and F1 of the fakes."""
+    (_, alarms), (misses, hits) = confusion(labels, decided)
+    precision = hits / max(1, hits + alarms)
+    recall = hits / max(1, hits + misses)
+    return {
+        "accuracy": float((np.asarray(labels, bool) == np.asarray(decided, bool)).mean()),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(2 * precision * recall / max(precision + recall, EPSILON)),
+    }
 
 
 def log_loss(labels: Numbers, probabilities: Numbers) -> float:
@@ -179,4 +193,5 @@ def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Sca
         return float(value), features.T @ (weights * (expit(z) - labels)) + ridge * answer
 
     answer = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    return Scaling(float(spread / max(answer[0], 1e-3)), float(answer[1]))
+    temperature = float(np.clip(spread / max(answer[0], 1e-3), *TEMPERATURES))
+    return Scaling(temperature, float(answer[1]))

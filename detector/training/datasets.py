@@ -1,0 +1,393 @@
+"""Deepfake data sets in their own layouts -> one index of face crops.
+
+A reader lists a set's videos with their truth, their source (whatever must not stand on two sides)
+and the split its authors published, if they did. `prepare` cuts the faces once, in parallel, and
+goes on where it was after a kill. The index is one CSV file, the crops lie beside it.
+"""
+
+import csv
+import hashlib
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detector.errors import UserError
+from detector.faces import FaceFinder, group_people, resize
+from detector.keyframes import choose_frames
+from detector.settings import Progress, Settings, silent
+from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip, read_image
+from detector.weights import write_whole
+
+SPLITS = "train", "val", "test"
+SHARES = 0.8, 0.1, 0.1
+CROP_SIDE = 320  # pixels; larger crops are reduced
+QUALITY = 95  # of the JPEG that a crop is kept as
+FACEFORENSICS_METHODS = (
+    "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video, or a picture of a face, with its truth."""
+
+    path: str
+    fake: bool
+    dataset: str
+    method: str
+    people: tuple[str, ...]
+    """Who or what it was made of: none of these may stand on two sides of a split."""
+    split: str | None = None
+    """The published one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One crop of the index."""
+
+    crop: str
+    """The file, below the index's folder."""
+    fake: int
+    video: str
+    group: str
+    dataset: str
+    method: str
+    split: str
+    frame: int
+    time: float
+    width: int
+    """Of the face, pixels in the video."""
+
+
+Reader = Callable[[Path, list[str]], list[Source]]
+"""A set's folder, and a list for complaints -> its videos."""
+
+
+def read_faceforensics(root: Path, complaints: list[str]) -> list[Source]:
+    """FaceForensics++: every method and compression that is there, the official splits."""
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        for place in (root / "splits" / f"{split}.json", root / f"{split}.json"):
+            if place.is_file():
+                for pair in json.loads(place.read_text()):
+                    split_of |= dict.fromkeys(map(str, pair), split)
+                break
+    if not split_of:
+        complaints.append("no official split files (splits/train.json …): split by source video")
+    found = []
+    for path in sorted(root.glob("*_sequences/*/*/videos/*.mp4")):
+        kind, method, compression = path.relative_to(root).parts[:3]
+        fake = kind.startswith("manipulated")
+        if fake and method not in FACEFORENSICS_METHODS:
+            complaints.append(f"{path}: unknown method {method}")
+            continue
+        people = _faceforensics_people(path.stem, method)
+        splits = {split_of[p] for p in people if p in split_of}
+        if len(splits) > 1:
+            complaints.append(f"{path}: its two sources stand in different splits; left out")
+            continue
+        found.append(
+            Source(str(path), fake, f"faceforensics-{compression}", method, people,
+                   splits.pop() if splits else None)
+        )  # fmt: skip
+    return found
+
+
+def _faceforensics_people(stem: str, method: str) -> tuple[str, ...]:
+    if method in ("actors", "DeepFakeDetection"):
+        return tuple(f"actor{number}" for number in stem.split("__")[0].split("_"))
+    return tuple(stem.split("_"))
+
+
+def read_celebdf(root: Path, complaints: list[str]) -> list[Source]:
+    """Celeb-DF v2: three folders, and a list of test videos in which 1 means real."""
+    listed: dict[str, bool] = {}
+    tests = root / "List_of_testing_videos.txt"
+    if tests.is_file():
+        for line in tests.read_text().splitlines():
+            if line.strip():
+                real, name = line.split(maxsplit=1)
+                listed[name.strip()] = real == "0"
+    else:
+        complaints.append("List_of_testing_videos.txt is missing: split by identity")
+    found = []
+    folders = {"Celeb-real": False, "YouTube-real": False, "Celeb-synthesis": True}
+    for folder, fake in folders.items():
+        for path in sorted((root / folder).glob("*.mp4")):
+            name = f"{folder}/{path.name}"
+            if listed.get(name, fake) != fake:
+                complaints.append(f"{name}: the list of test videos contradicts its folder")
+                continue
+            parts = path.stem.split("_")
+            people = tuple(p for p in parts if p.startswith("id")) or (f"youtube{path.stem}",)
+            split = "test" if name in listed else None
+            found.append(Source(str(path), fake, "celebdf", folder, people, split))
+    for name in listed:
+        if not (root / name).is_file():
+            complaints.append(f"{name}: in the list of test videos, but not there")
+    return found
+
+
+def read_dfdc(root: Path, complaints: list[str]) -> list[Source]:
+    """DFDC: folders with a metadata.json that names label and original of each video."""
+    found = []
+    metadata = sorted(root.rglob("metadata.json"))
+    if not metadata:
+        raise UserError("no_data", f"There is no metadata.json below {root}.")
+    for file in metadata:
+        for name, values in sorted(json.loads(file.read_text()).items()):
+            path = file.parent / name
+            if not path.is_file():
+                complaints.append(f"{path}: named in metadata.json, but not there")
+                continue
+            fake = values.get("label", "").upper() == "FAKE"
+            people = (str(values.get("original") or name),)
+            found.append(Source(str(path), fake, "dfdc", "fake" if fake else "original", people))
+    return found
+
+
+def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
+    """Kaggle's deepfake_faces: metadata.csv and one cut face a video in faces_224."""
+    file = root / "metadata.csv"
+    if not file.is_file():
+        raise UserError("no_data", f"There is no {file}.")
+    found: dict[str, Source] = {}
+    with file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            name = Path(row["videoname"]).stem
+            path = root / "faces_224" / f"{name}.jpg"
+            fake = row["label"].upper() == "FAKE"
+            if not path.is_file():
+                complaints.append(f"{path}: named in metadata.csv, but not there")
+                continue
+            if name in found and found[name].fake != fake:
+                complaints.append(f"{name}: metadata.csv calls it both real and fake; left out")
+                found.pop(name)
+                continue
+            original = row.get("original") or ""
+            people = (original if original not in ("", "NAN") else row["videoname"],)
+            found[name] = Source(str(path), fake, "deepfake_faces", "face", people)
+    return list(found.values())
+
+
+def read_folder(root: Path, complaints: list[str]) -> list[Source]:
+    """Any folder with real/ and fake/, videos or pictures; manifest.tsv may say more."""
+    known: dict[str, dict[str, str]] = {}
+    manifest = root / "manifest.tsv"
+    if manifest.is_file():
+        with manifest.open(newline="") as file:
+            known = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
+    found = []
+    for label in ("real", "fake"):
+        for path in sorted((root / label).rglob("*")):
+            if path.suffix.lower() not in CLIP_SUFFIXES:
+                continue
+            row = known.get(path.name, {})
+            people = (row.get("group") or path.stem,)
+            found.append(
+                Source(str(path), label == "fake", row.get("dataset", root.name),
+                       row.get("method", label), people)
+            )  # fmt: skip
+    return found
+
+
+READERS: dict[str, Reader] = {
+    "faceforensics": read_faceforensics,
+    "celebdf": read_celebdf,
+    "dfdc": read_dfdc,
+    "deepfake_faces": read_deepfake_faces,
+    "folder": read_folder,
+}
+
+
+def assign_splits(
+    sources: Sequence[Source], complaints: list[str], *, seed: int = 0
+) -> list[Source]:
+    """8:1:1 by who is seen, where no split was published.
+
+    Each person belongs to one side; a video made of people of two sides is left out. Where a part
+    of the set has a published split, only the rest is divided, between training and validation.
+    """
+    rest = [s for s in sources if s.split is None]
+    published = len(rest) < len(sources)
+    shares = (SHARES[0] / (SHARES[0] + SHARES[1]), 1.0) if published else (SHARES[0], 0.9, 1.0)
+    kept = [s for s in sources if s.split is not None]
+    for source in rest:
+        sides = {_side_of(person, shares, seed) for person in source.people}
+        if len(sides) > 1:
+            complaints.append(f"{source.path}: its people stand on two sides; left out")
+            continue
+        kept.append(replace(source, split=SPLITS[sides.pop()]))
+    return kept
+
+
+def _side_of(person: str, shares: Sequence[float], seed: int) -> int:
+    digest = hashlib.sha256(f"{seed}:{person}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return next(side for side, share in enumerate(shares) if place < share)
+
+
+def split_crops_at_random(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
+    """The split of the papers: crops are drawn at random, so frames of one video lie on both sides.
+
+    It measures memory of a video as much as detection. Only to reproduce published figures.
+    """
+    rng = np.random.default_rng(seed)
+    sides = rng.choice(SPLITS, len(rows), p=SHARES)
+    return [replace(row, split=str(side)) for row, side in zip(rows, sides, strict=True)]
+
+
+def find_leaks(rows: Sequence[Row]) -> list[str]:
+    """Groups that stand in more than one split."""
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        for person in row.group.split("+"):
+            sides.setdefault(f"{row.dataset}/{person}", set()).add(row.split)
+    return sorted(name for name, found in sides.items() if len(found) > 1)
+
+
+def prepare(
+    name: str,
+    root: Path,
+    out: Path,
+    *,
+    key_frames: int = 32,
+    margin: float = 0.5,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> tuple[list[Row], list[str]]:
+    """Cut the faces of a set; the index, and what was left out and why.
+
+    What was cut before is not cut again. Writes index.csv and left_out.txt.
+    """
+    if name not in READERS:
+        raise UserError(
+            "bad_setting", f"There is no data set {name!r}. Known are: {', '.join(READERS)}."
+        )
+    if not root.is_dir():
+        raise UserError("no_data", f"There is no folder {root}.")
+    complaints: list[str] = []
+    sources = assign_splits(READERS[name](root, complaints), complaints)
+    if not sources:
+        raise UserError("no_data", f"{root} holds nothing in the layout of {name}.")
+    (out / "parts").mkdir(parents=True, exist_ok=True)
+    jobs = [(source, out, key_frames, margin) for source in sources]
+    rows: list[Row] = []
+    for number, (made, complaint) in enumerate(_run(jobs, workers)):
+        rows += made
+        if complaint:
+            complaints.append(complaint)
+        progress("faces", (number + 1) / len(jobs))
+    if not rows:
+        raise UserError("no_data", f"No face was found in {root}.")
+    complaints += check_rows(rows)
+    write_index(out / "index.csv", rows)
+    write_whole(out / "left_out.txt", "".join(f"{line}\n" for line in complaints).encode())
+    return rows, complaints
+
+
+def check_rows(rows: Sequence[Row]) -> list[str]:
+    """What is wrong with an index as a whole, in words."""
+    counts = Counter((row.split, row.fake) for row in rows)
+    return [
+        f"the {split} split holds no {('real', 'fake')[fake]} faces"
+        for split in SPLITS
+        for fake in (0, 1)
+        if not counts[split, fake]
+    ]
+
+
+Job = tuple[Source, Path, int, float]
+
+
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[list[Row], str | None]]:
+    if workers <= 1:
+        yield from map(cut_source, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(cut_source, jobs)
+
+
+def cut_source(job: Job) -> tuple[list[Row], str | None]:
+    """The crops of one video, from its part file if it was cut before; or why there are none."""
+    source, out, key_frames, margin = job
+    key = hashlib.sha256(source.path.encode()).hexdigest()[:16]
+    part = out / "parts" / f"{key}.csv"
+    if part.is_file():
+        rows = [replace(r, split=source.split or "train") for r in read_index(part)]
+        return rows, None if rows else f"{source.path}: no face"
+    try:
+        rows = list(_cut(source, out, key, key_frames, margin))
+    except UserError as error:
+        return [], f"{source.path}: {error.message}"
+    write_index(part, rows)
+    return rows, None if rows else f"{source.path}: no face"
+
+
+def _cut(source: Source, out: Path, key: str, key_frames: int, margin: float) -> Iterator[Row]:
+    row = Row(
+        crop="", fake=int(source.fake), video=key, group="+".join(source.people),
+        dataset=source.dataset, method=source.method, split=source.split or "train",
+        frame=0, time=0.0, width=0,
+    )  # fmt: skip
+    folder = out / "crops" / key[:2]
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.dataset == "deepfake_faces":  # these are cut already
+        image = read_image(source.path)
+        path = folder / f"{key}-0.jpg"
+        _save(path, image)
+        yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1])
+        return
+    is_image = Path(source.path).suffix.lower() in IMAGE_SUFFIXES
+    choice = choose_frames(Clip(source.path, Settings()), count=1 if is_image else key_frames)
+    finder = FaceFinder(margin=margin)
+    people = group_people([f for k in choice.key_frames() for f in finder.find([k])])
+    for person in people[:1]:  # the sets film one person; others pass by
+        for face in person.faces:
+            if face.unfit is not None:
+                continue
+            crop = face.crop
+            if crop.shape[0] > CROP_SIDE:
+                crop = resize(crop, CROP_SIDE, CROP_SIDE)
+            path = folder / f"{key}-{face.frame_index}.jpg"
+            _save(path, crop)
+            yield replace(
+                row, crop=str(path.relative_to(out)), frame=face.frame_index,
+                time=round(face.time, 4), width=face.box[2] - face.box[0],
+            )  # fmt: skip
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    write_whole(path, coded.tobytes())
+
+
+def write_index(path: Path, rows: Iterable[Row]) -> None:
+    """One line a crop."""
+    names = [f.name for f in fields(Row)]
+    lines = [",".join(names)]
+    for row in rows:
+        values = [str(v) for v in asdict(row).values()]
+        lines.append(",".join(f'"{v}"' if "," in v else v for v in values))
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_index(path: Path) -> list[Row]:
+    """The index that `prepare` wrote."""
+    if not path.is_file():
+        raise UserError("no_data", f"There is no index {path}: run prepare first.")
+    with path.open(newline="") as file:
+        return [
+            Row(
+                crop=r["crop"], fake=int(r["fake"]), video=r["video"], group=r["group"],
+                dataset=r["dataset"], method=r["method"], split=r["split"],
+                frame=int(r["frame"]), time=float(r["time"]), width=int(r["width"]),
+            )
+            for r in csv.DictReader(file)
+        ]  # fmt: skip

@@ -1,0 +1,235 @@
+"""Every reader on a miniature copy of its set: same folders, same lists, tiny clips."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import drift, portrait, write_clip
+
+from detector.__main__ import main
+from detector.errors import UserError
+from detector.training.datasets import (
+    READERS,
+    Row,
+    assign_splits,
+    check_rows,
+    find_leaks,
+    prepare,
+    read_index,
+    split_crops_at_random,
+)
+
+
+def clip(path: Path) -> Path:
+    """A face of 90 pixels, a few frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = cv2.resize(portrait(), (360, 360), interpolation=cv2.INTER_AREA)
+    return write_clip(path, drift(small, 3, 320, 240, speed=2))
+
+
+def stand_in(path: Path) -> Path:
+    """A file that is only listed, not opened."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def faceforensics(root: Path) -> None:
+    pairs = {"train": [["071", "054"]], "val": [["000", "003"]], "test": [["183", "253"]]}
+    (root / "splits").mkdir(parents=True)
+    for split, ids in pairs.items():
+        (root / "splits" / f"{split}.json").write_text(json.dumps(ids))
+        for a, b in ids:
+            for compression in ("c23", "c40"):
+                for name in (a, b):
+                    stand_in(root / f"original_sequences/youtube/{compression}/videos/{name}.mp4")
+                for method in ("Deepfakes", "NeuralTextures"):
+                    folder = root / f"manipulated_sequences/{method}/{compression}/videos"
+                    stand_in(folder / f"{a}_{b}.mp4")
+    stand_in(root / "manipulated_sequences/Deepfakes/c23/videos/071_183.mp4")
+    stand_in(root / "manipulated_sequences/Nonsense/c23/videos/071_054.mp4")
+
+
+def test_faceforensics(tmp_path: Path) -> None:
+    faceforensics(tmp_path)
+    complaints: list[str] = []
+    found = READERS["faceforensics"](tmp_path, complaints)
+    assert len(found) == 3 * 2 * 4
+    assert {s.dataset for s in found} == {"faceforensics-c23", "faceforensics-c40"}
+    split = {Path(s.path).stem: s.split for s in found}
+    assert split["071"] == split["071_054"] == "train"
+    assert split["183_253"] == "test"
+    assert any("different splits" in c for c in complaints)
+    assert any("unknown method" in c for c in complaints)
+
+
+def celebdf(root: Path, make=stand_in) -> None:
+    for number in range(12):
+        make(root / f"Celeb-real/id{number}_0000.mp4")
+        make(root / f"Celeb-synthesis/id{number}_id{(number + 1) % 12}_0000.mp4")
+    for number in range(3):
+        make(root / f"YouTube-real/0000{number}.mp4")
+    (root / "List_of_testing_videos.txt").write_text(
+        "1 YouTube-real/00000.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n"
+        "1 Celeb-synthesis/id1_id2_0000.mp4\n1 Celeb-real/id99_0000.mp4\n"
+    )
+
+
+def test_celebdf_where_1_means_real(tmp_path: Path) -> None:
+    celebdf(tmp_path)
+    complaints: list[str] = []
+    found = {Path(s.path).name: s for s in READERS["celebdf"](tmp_path, complaints)}
+    assert not found["00000.mp4"].fake
+    assert found["00000.mp4"].split == "test"
+    assert found["id0_id1_0000.mp4"].fake
+    assert found["id0_id1_0000.mp4"].people == ("id0", "id1")
+    assert "id1_id2_0000.mp4" not in found
+    assert any("contradicts" in c for c in complaints)
+    assert any("not there" in c for c in complaints)
+
+
+def test_dfdc(tmp_path: Path) -> None:
+    folder = tmp_path / "dfdc_train_part_0"
+    metadata = {
+        "a.mp4": {"label": "REAL", "split": "train"},
+        "b.mp4": {"label": "FAKE", "split": "train", "original": "a.mp4"},
+        "gone.mp4": {"label": "FAKE", "split": "train", "original": "a.mp4"},
+    }
+    for name in ("a.mp4", "b.mp4"):
+        stand_in(folder / name)
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    complaints: list[str] = []
+    real, fake = READERS["dfdc"](tmp_path, complaints)
+    assert (real.fake, fake.fake) == (False, True)
+    assert real.people == fake.people == ("a.mp4",)
+    assert "gone.mp4" in complaints[0]
+
+
+def test_deepfake_faces(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        stand_in(tmp_path / "faces_224" / f"{name}.jpg")
+    (tmp_path / "metadata.csv").write_text(
+        "videoname,original_width,original_height,label,original\n"
+        "a.mp4,1,1,REAL,NAN\nb.mp4,1,1,FAKE,a.mp4\nc.mp4,1,1,REAL,NAN\nc.mp4,1,1,FAKE,a.mp4\n"
+        "d.mp4,1,1,FAKE,a.mp4\n"
+    )
+    complaints: list[str] = []
+    found = READERS["deepfake_faces"](tmp_path, complaints)
+    assert [(Path(s.path).stem, s.fake, s.people) for s in found] == [
+        ("a", False, ("a.mp4",)), ("b", True, ("a.mp4",)),
+    ]  # fmt: skip
+    assert any("both real and fake" in c for c in complaints)
+    assert any("not there" in c for c in complaints)
+
+
+@pytest.mark.parametrize("name", ["dfdc", "deepfake_faces"])
+def test_missing_metadata(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        READERS[name](tmp_path, [])
+    assert caught.value.code == "no_data"
+
+
+def test_splits_do_not_leak(tmp_path: Path) -> None:
+    celebdf(tmp_path)
+    (tmp_path / "List_of_testing_videos.txt").unlink()
+    complaints: list[str] = []
+    sources = assign_splits(READERS["celebdf"](tmp_path, complaints), complaints, seed=3)
+    rows = [
+        Row("", int(s.fake), s.path, "+".join(s.people), s.dataset, s.method, str(s.split), 0, 0, 9)
+        for s in sources
+    ]
+    assert find_leaks(rows) == []
+    assert {row.split for row in rows} >= {"train"}
+    assert any("two sides" in c for c in complaints)
+    many = [row for row in rows for _ in range(20)]
+    assert find_leaks(split_crops_at_random(many)) != []
+
+
+def test_one_class_is_reported() -> None:
+    row = Row("", 1, "v", "g", "d", "m", "train", 0, 0.0, 90)
+    assert "the train split holds no real faces" in check_rows([row])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with real/ and fake/, prepared in two processes."""
+    root = tmp_path_factory.mktemp("set")
+    for number in range(12):
+        clip(root / "real" / f"r{number}.mp4")
+        clip(root / "fake" / f"f{number}.mp4")
+    (root / "real" / "broken.mp4").write_text("no video")
+    cv2.imwrite(str(root / "fake" / "noface.png"), np.full((90, 90, 3), 128, np.uint8))
+    out = root / "prepared"
+    rows, left_out = prepare("folder", root, out, key_frames=2, workers=2)
+    assert {r.fake for r in rows} == {0, 1}
+    assert any("broken.mp4" in c for c in left_out)
+    assert any("noface.png" in c for c in left_out)
+    return out
+
+
+def test_preparation_goes_on_where_it_was(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_index(prepared / "index.csv")
+    victim = sorted((prepared / "parts").iterdir())[0]
+    victim.unlink()
+    cut = []
+    import detector.training.datasets as datasets
+
+    whole = datasets._cut
+
+    def watched(*arguments: object):
+        cut.append(arguments[2])
+        return whole(*arguments)
+
+    monkeypatch.setattr(datasets, "_cut", watched)
+    after, _ = prepare("folder", prepared.parent, prepared, key_frames=2)
+    assert len(cut) <= 2  # the one that was lost, and the one that never decodes
+    assert sorted(r.crop for r in after) == sorted(r.crop for r in before)
+    assert all((prepared / r.crop).is_file() for r in after)
+
+
+def test_labelled_recipe_trains_and_is_evaluated(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_index(prepared / "index.csv")
+    videos = sorted({r.video for r in rows})
+    # So few videos may leave a split without a class: deal them out in turn.
+    from dataclasses import replace
+
+    from detector.training.datasets import write_index
+
+    sides = {}
+    for fake in (0, 1):
+        mine = [v for v in videos if any(r.video == v and r.fake == fake for r in rows)]
+        sides |= {v: ("train", "val", "test")[n % 3] for n, v in enumerate(mine)}
+    dealt = tmp_path / "dealt"
+    dealt.mkdir()
+    (dealt / "crops").symlink_to(prepared / "crops")
+    write_index(dealt / "index.csv", [replace(r, split=sides[r.video]) for r in rows])
+    run = tmp_path / "run"
+    code = main([
+        "train", "test-labelled", "--data", str(dealt), "--out", str(run), "--start", "scratch",
+        "--device", "cpu", "--leaky",
+    ])  # fmt: skip
+    assert code == 0
+    header = (run / "log.csv").read_text().splitlines()[0]
+    assert "val_leak_free" in header
+    capsys.readouterr()
+    code = main([
+        "evaluate", "--weights", str(run / "best.safetensors"), "--data", str(dealt),
+        "--out", str(tmp_path / "out"), "--json", "-", "--device", "cpu",
+    ])  # fmt: skip
+    assert code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["frames"]["confusion"]
+    assert "confusion" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_prepare_from_the_command_line(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["prepare", "folder", str(prepared.parent), str(prepared), "--json", "-"])
+    summary = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert summary["crops"] > 0
+    assert main(["prepare", "nonsense", str(prepared.parent), str(prepared)]) == 2
+    assert main(["prepare", "dfdc", "/nowhere", str(prepared)]) == 1
