@@ -1,12 +1,15 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from detector.architectures import build_network
+from detector.architectures import Architecture, Network, build_network
 from detector.errors import UserError
 from detector.training.metrics import class_weights
 from detector.training.train import TrainSettings, Validation, train, weighted_loss
@@ -131,3 +134,51 @@ def test_settings_travel_with_the_state(tmp_path: Path) -> None:
     run(tmp_path)
     state = torch.load(tmp_path / "resume.pt", weights_only=True)
     assert json.loads(state["settings"])["architecture"] == "test_efficientnet"
+
+
+TWO_PROCESSES = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch
+from test_train import FAST, flat_network, make
+from detector.training.train import TrainSettings, train
+
+out = Path(sys.argv[1]) / f"rank{{os.environ.get('RANK', '0')}}"
+network = flat_network()
+train(network, make, 2, {{}}, out, TrainSettings(**{{**FAST.__dict__, "steps": 4}}))
+torch.save(network.state_dict(), out / "final.pt")
+"""
+
+
+def flat_network() -> Network:
+    """Without batch statistics, which each process takes of its own share."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, stride=2),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 1),
+    )  # fmt: skip
+    architecture = Architecture(
+        "test_efficientnet", "Flat", None, SIDE, (0.5,) * 3, (0.5,) * 3, "0"
+    )
+    return Network(architecture, layers)
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    here = Path(__file__).parent
+    script.write_text(TWO_PROCESSES.format(root=str(here.parent), tests=str(here)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for prefix, name in (([sys.executable], "one"), ([*command, "--standalone"], "two")):
+        done = subprocess.run(
+            [*prefix, str(script), str(tmp_path / name)], capture_output=True, text=True,
+            check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    one = torch.load(tmp_path / "one" / "rank0" / "final.pt", weights_only=True)
+    for rank in ("rank0", "rank1"):
+        two = torch.load(tmp_path / "two" / rank / "final.pt", weights_only=True)
+        for name, value in one.items():
+            assert torch.allclose(value, two[name], atol=2e-3), name
+    start = flat_network().state_dict()
+    assert not torch.allclose(start["backbone.0.weight"], one["backbone.0.weight"], atol=4e-3)
