@@ -440,6 +440,15 @@ def set_up_weights(parser: argparse.ArgumentParser) -> None:
     verifying.add_argument("names", nargs="*", metavar="NAME_OR_PATH")
     fetching = actions.add_parser("download", help="fetch a model's weights from the Hub")
     fetching.add_argument("names", nargs="+", metavar="NAME")
+    converting = actions.add_parser(
+        "convert", help="a bare state of tensors (.pth, .safetensors) -> an uncalibrated checkpoint"
+    )
+    converting.add_argument("source", type=Path)
+    converting.add_argument("path", type=Path, metavar="OUT.safetensors")
+    converting.add_argument("--architecture", required=True, metavar="NAME")
+    converting.add_argument(
+        "--margin", type=float, default=0.5, help="share of the face's box shown around it"
+    )
     pushing = actions.add_parser("push", help="upload a checkpoint to the Hub (HF_TOKEN is set)")
     pushing.add_argument("path", type=Path)
     pushing.add_argument("repository", metavar="OWNER/NAME")
@@ -447,11 +456,12 @@ def set_up_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def run_weights(options: Options) -> int:
-    """List, verify, download or push weights."""
+    """List, verify, download, convert or push weights."""
     actions = {
         "list": _list_weights,
         "verify": _verify_weights,
         "download": _download_weights,
+        "convert": _convert_weights,
         "push": _push_weights,
     }
     return actions[options.action](options)
@@ -520,6 +530,16 @@ def _download_weights(options: Options) -> int:
     return 0
 
 
+def _convert_weights(options: Options) -> int:
+    from detector.weights import convert_state
+
+    sha256 = convert_state(
+        options.source, options.architecture, options.path, margin=options.margin
+    )
+    put(f"{options.path}: sha256 {sha256}")
+    return 0
+
+
 def _push_weights(options: Options) -> int:
     from detector.weights import push_checkpoint
 
@@ -541,7 +561,7 @@ COMMANDS: dict[
     "train": (set_up_train, run_train, "train a detector from real faces, or from labelled ones"),
     "evaluate": (set_up_evaluate, run_evaluate, "measure a detector on labelled clips"),
     "verify": (set_up_verify, run_verify, "does a report hold for this clip?"),
-    "weights": (set_up_weights, run_weights, "list, verify, download or push weights"),
+    "weights": (set_up_weights, run_weights, "list, verify, download, convert or push weights"),
 }
 
 

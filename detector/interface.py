@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections import OrderedDict
@@ -132,7 +133,16 @@ class Visit:
     model: str = "default"
     name: str = ""
     chosen: Face | None = None
+    folder: Path | None = None
+    """Where the files to download lie."""
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def clear(self) -> None:
+        """Forget the last scan, and delete its files."""
+        self.scan = self.chosen = None
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = None
 
 
 class Visits:
@@ -149,13 +159,16 @@ class Visits:
             visit = self._held.setdefault(key, Visit())
             self._held.move_to_end(key)
             while len(self._held) > SESSIONS:
-                self._held.popitem(last=False)
+                self._held.popitem(last=False)[1].clear()
         return visit
 
     def forget(self, request: gr.Request) -> None:
         """The visitor has left."""
         with self._lock:
-            self._held.pop(getattr(request, "session_hash", None) or "", None)
+            visit = self._held.pop(getattr(request, "session_hash", None) or "", None)
+        if visit is not None:
+            visit.stop.set()
+            visit.clear()
 
 
 class Detectors:
@@ -324,7 +337,7 @@ def check(
     visit = VISITS.of(request)
     visit.stop.set()  # what runs for this visitor stops
     visit.stop = stop = threading.Event()
-    visit.scan = visit.chosen = None
+    visit.clear()
     yield {
         "verdict": card("empty", f"<p>{texts.EMPTY if path is None else 'Looking…'}</p>"),
         "results": False,
@@ -367,15 +380,15 @@ def _show_scan(found: Scan, visit: Visit) -> dict[str, Any]:
         "timeline": draw_timeline(found) if found.people else "",
         "sentence": texts.sentence(found, visit.name),
         "results": True,
-        "files": write_downloads(found, visit.name),
+        "files": write_downloads(visit, found),
     }
     return shown
 
 
-def write_downloads(found: Scan, name: str) -> list[str]:
-    """The report, as JSON and as a page, and the captions; in a folder that is cleaned up."""
-    folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
-    stem = Path(name).stem[:60] or "clip"
+def write_downloads(visit: Visit, found: Scan) -> list[str]:
+    """The report, as JSON and as a page, and the captions; deleted when the visitor leaves."""
+    visit.folder = folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
+    stem = Path(visit.name).stem[:60] or "clip"
     report = to_json(found)
     pictures = {f"{k.time:.2f} s": to_png(draw_boxes(found, k)) for k in found.key_frames}
     contents = {

@@ -6,6 +6,7 @@ order: the path given, `weights/`, the Hub's cache, the Hub. Never a silent subs
 
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -179,6 +180,27 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
         **{f"video AUC, {name}": value for name, value in figures["auc_by_dataset"].items()},
         "real clips called manipulated": figures["verdicts"]["real"]["manipulated"],
     }
+
+
+def convert_state(source: Path, architecture: str, path: Path, *, margin: float = 0.5) -> str:
+    """A bare state of tensors (.pth or .safetensors, no code) -> a checkpoint; its sha256.
+
+    Prefixes that training frameworks put before the names are taken off.
+    """
+    if not source.is_file():
+        raise UserError("missing_file", f"There is no file {source}.")
+    try:
+        if source.suffix == ".safetensors":
+            state = _read_tensors(source)
+        else:
+            loaded = torch.load(source, map_location="cpu", weights_only=True)
+            state = loaded.get("state_dict", loaded)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError) as error:
+        raise UserError("weights_corrupt", f"{source} holds no plain tensors: {error}") from error
+    network = build_network(architecture)
+    names = {n.removeprefix("module.").removeprefix("backbone."): t for n, t in state.items()}
+    _fill(network, {f"backbone.{n}": t for n, t in names.items()}, source)
+    return save_checkpoint(path, network, margin=margin, about={"converted_from": source.name})
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from gradio_client import Client, handle_file
 from playwright.sync_api import Page, expect, sync_playwright
 
 import detector.interface as interface
+from detector.provenance import hash_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -172,6 +174,21 @@ def test_api_gives_the_command_lines_answer(address: str) -> None:
         handle_file(str(EXAMPLES / "genuine.mp4")), "nobody", 8, api_name="/scan"
     )
     assert wrong["error"]["code"] == "unknown_model"
+
+
+def test_eight_visitors_each_get_their_own_answer(address: str) -> None:
+    names = ["genuine", "manipulated", "two_people", "no_face"] * 2
+
+    def visit(name: str) -> tuple[dict, str]:
+        path = EXAMPLES / f"{name}.mp4"
+        client = Client(address, verbose=False)
+        report = client.predict(handle_file(str(path)), "default", 4, api_name="/scan")
+        return report, hash_file(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        for report, digest in pool.map(visit, names):
+            assert report["sha256"] == digest
+            assert len(report["key_frames"]) == 4
 
 
 def test_only_the_two_endpoints_are_offered(address: str) -> None:

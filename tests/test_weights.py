@@ -17,6 +17,7 @@ from detector.scoring import Ensemble
 from detector.weights import (
     Catalogue,
     Entry,
+    convert_state,
     golden_input,
     is_available,
     load_detector,
@@ -264,6 +265,26 @@ def test_no_network_is_said(hub: http.server.HTTPServer, checkpoint: Path, tmp_p
     with pytest.raises(UserError) as caught:
         resolve_weights("tiny", catalogue=hub_catalogue(checkpoint, tmp_path))
     assert code_of(caught) == "no_network"
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+def test_convert_a_bare_state(tmp_path: Path, prefix: str) -> None:
+    network = build_network("plain_cnn")
+    state = {prefix + name: value for name, value in network.backbone.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "bare.pth")
+    out = tmp_path / "made.safetensors"
+    convert_state(tmp_path / "bare.pth", "plain_cnn", out)
+    assert verify_checkpoint(resolve_weights(path=out)) < 1e-2
+    with pytest.raises(UserError) as caught:
+        convert_state(tmp_path / "bare.pth", "test_efficientnet", out)
+    assert code_of(caught) == "weights_mismatch"
+
+
+def test_convert_runs_no_code_from_a_pickle(tmp_path: Path) -> None:
+    torch.save({"network": Catalogue}, tmp_path / "code.pth")
+    with pytest.raises(UserError) as caught:
+        convert_state(tmp_path / "code.pth", "plain_cnn", tmp_path / "out.safetensors")
+    assert code_of(caught) == "weights_corrupt"
 
 
 def test_push_without_a_token_uploads_nothing(checkpoint: Path) -> None:

@@ -83,7 +83,7 @@ TEST: dict[str, Any] = {
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    "embedded": _from_faces("efficientnet_lite0", steps=3600, rate=5e-4),
+    "embedded": _from_faces("efficientnet_lite0", steps=3600, rate=5e-4, level=-2.0),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),

@@ -56,6 +56,8 @@ class TrainSettings:
     """How far labels are drawn from 0 and 1."""
     focal: float = 0.0
     """Exponent of the focal loss; 0 is the plain one."""
+    level: float | None = None
+    """Logit that every real face is drawn to, whatever its quality, in place of the plain loss."""
     weights: tuple[float, float] = (1.0, 1.0)
     """Loss weights of real and fake: n / (classes x n_class)."""
     frozen: str = ""
@@ -242,7 +244,7 @@ class _Run:
             group["lr"] = self._rate()
         with autocast(self.process.device, s.half):
             logits = self.model(pictures)
-        loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
+        loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal, s.level)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
@@ -336,13 +338,21 @@ def weighted_loss(
     weights: tuple[float, float],
     smoothing: float = 0.0,
     focal: float = 0.0,
+    level: float | None = None,
 ) -> torch.Tensor:
-    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less."""
+    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less.
+
+    The plain loss makes clean real faces certain and poor ones doubtful, so that a poor real clip
+    scores above a flawless forgery. With `level`, the distance of real faces from one logit is
+    punished instead: only evidence for manipulation raises a score.
+    """
     soft = labels * (1 - 2 * smoothing) + smoothing
     loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
     if focal:
         right = torch.sigmoid(torch.where(labels > 0.5, logits, -logits))
         loss = loss * (1 - right) ** focal
+    if level is not None:
+        loss = torch.where(labels > 0.5, loss, 0.5 * (logits - level) ** 2)
     each = torch.where(labels > 0.5, weights[1], weights[0])
     return (loss * each).mean()
 
