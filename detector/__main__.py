@@ -190,6 +190,10 @@ def set_up_explain(parser: argparse.ArgumentParser) -> None:
         "--time", type=float, metavar="T", help="seconds; the most suspicious face by default"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--whole-person", action="store_true",
+        help="also the mean map over all of the person's faces, aligned: what is steady stays",
+    )  # fmt: skip
     parser.add_argument("--json", choices=["-"], help="print one JSON object")
     add_model_options(parser)
     add_setting(parser, "key_frames", type=int, metavar="N")
@@ -200,7 +204,7 @@ def run_explain(options: Options) -> int:
     import numpy as np
 
     from detector.charts import overlay, to_png
-    from detector.explain import check_method, explain
+    from detector.explain import check_method, explain, explain_person
     from detector.explain.regions import describe_regions
     from detector.explain.trust import describe_trust
     from detector.pipeline import find_face, scan
@@ -236,6 +240,11 @@ def run_explain(options: Options) -> int:
             for name, value in heatmap.trust.items()
         },
     }
+    if options.whole_person:
+        mean_map, mean_face = explain_person(detector, person.person, method=options.method)
+        answer["person_map"], answer["person_picture"] = f"{stem}-mean.npy", f"{stem}-mean.png"
+        np.save(f"{stem}-mean.npy", mean_map)
+        Path(f"{stem}-mean.png").write_bytes(to_png(overlay(mean_face, mean_map)))
     if options.json:
         put_json(answer)
     else:

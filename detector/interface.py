@@ -7,12 +7,13 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import spaces
 
 from detector import texts
@@ -26,11 +27,19 @@ from detector.charts import (
     to_png,
 )
 from detector.errors import UserError
-from detector.explain import PAPER, TITLES, explain, explain_all
+from detector.explain import PAPER, TITLES, check_method, explain, explain_all
 from detector.explain.regions import describe_regions
 from detector.explain.trust import describe_trust
 from detector.pipeline import Stage, find_face, scan, scan_in_stages
-from detector.records import LABEL_TEXT, Face, PersonVerdict, Scan
+from detector.records import (
+    LABEL_TEXT,
+    Calibration,
+    Face,
+    Image,
+    ModelInfo,
+    PersonVerdict,
+    Scan,
+)
 from detector.report import describe_verdict, error_json, to_html, to_json
 from detector.scoring import Detector, Ensemble
 from detector.settings import Settings
@@ -41,7 +50,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
 SESSIONS = 32  # visitors whose last scan is remembered
 ALL_METHODS = "all four, side by side"
-GPU_SECONDS = 60  # asked of a shared GPU for one scan's scores
+MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
 
 CSS = """
 .gradio-container {max-width: 1180px !important; margin: 0 auto !important}
@@ -307,15 +316,40 @@ def strip_of(found: Scan) -> str:
     )
 
 
-@spaces.GPU(duration=GPU_SECONDS)
-def compute_stages(
-    path: str, settings: Settings, model: str, progress: Callable[[str, float], None]
-) -> Iterator[Stage]:
-    """The stages of a scan; on a shared GPU the part that holds it."""
-    yield from scan_in_stages(path, settings, detector=DETECTORS.get(model), progress=progress)
+def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
+    """What is asked of a shared GPU: no more than is needed."""
+    return 5 + len(crops) // 10
 
 
-@spaces.GPU(duration=30)
+@spaces.GPU(duration=seconds_to_score)
+def compute_scores(model: str, crops: Sequence[Image], mirror: bool) -> np.ndarray:
+    """The network's part of a scan, and all of it that holds a shared GPU."""
+    return DETECTORS.get(model).score(crops, mirror=mirror)
+
+
+@dataclass(frozen=True)
+class SharedDetector:
+    """A detector of which only the network runs on the shared GPU, and the rest on the CPU."""
+
+    name: str
+    info: ModelInfo
+    calibration: Calibration
+    margin: float
+    finder_device: str
+
+    @classmethod
+    def of(cls, name: str) -> "SharedDetector":
+        """The one of a name."""
+        whole = DETECTORS.get(name)
+        where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
+        return cls(name, whole.info, whole.calibration, whole.margin, where)
+
+    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The logits."""
+        return compute_scores(self.name, list(crops), mirror)
+
+
+@spaces.GPU(duration=MAP_SECONDS)
 def compute_maps(model: str, face: Face, method: str) -> dict[str, Any]:
     """The heatmaps that a choice of method asks for, with their trust figures."""
     detector = DETECTORS.get(model)
@@ -352,7 +386,8 @@ def check(
 
     try:
         settings = Settings(model=model, key_frames=int(key_frames))
-        for stage in compute_stages(path, settings, model, progress):
+        shared = SharedDetector.of(model)
+        for stage in scan_in_stages(path, settings, detector=shared, progress=progress):
             progress("scores", 1.0)
             if stage.scan is None:
                 yield _show_stage(stage)
@@ -483,7 +518,7 @@ def run_stress(request: gr.Request) -> str:
     visit = VISITS.of(request)
     if visit.scan is None or not visit.scan.people:
         return "<p>Check a clip first.</p>"
-    trials, verdict = stress(visit.scan, DETECTORS.get(visit.model))
+    trials, verdict = stress(visit.scan, SharedDetector.of(visit.model))
     rows = "".join(
         f"<tr><td>{html.escape(t.name)}</td><td>{t.probability:.0%}</td>"
         f"<td>{texts.SYMBOLS[t.label]} {html.escape(LABEL_TEXT[t.label])}</td></tr>"
@@ -514,7 +549,7 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
     """
     try:
         settings = Settings(model=model, key_frames=int(key_frames))
-        return to_json(scan(clip, settings, detector=DETECTORS.get(model)))
+        return to_json(scan(clip, settings, detector=SharedDetector.of(model)))
     except UserError as error:
         return error_json(Path(clip).name, error)
 
@@ -535,10 +570,10 @@ def api_explain(
         error with a code and a message.
     """
     try:
-        detector = DETECTORS.get(model)
-        found = scan(clip, Settings(model=model), detector=detector)
+        found = scan(clip, Settings(model=model), detector=SharedDetector.of(model))
         person, face = find_face(found, None if time < 0 else time)
-        heatmap = explain(detector, face, method=method, trust=True)
+        check_method(method)
+        heatmap = compute_maps(model, face, method)[method]
     except UserError as error:
         return error_json(Path(clip).name, error)
     return {

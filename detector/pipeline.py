@@ -11,7 +11,7 @@ from detector.faces import FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
 from detector.provenance import read_provenance
 from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
-from detector.scoring import Detector, Ensemble
+from detector.scoring import Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_person
 from detector.video import Clip
@@ -24,7 +24,7 @@ def scan(
     path: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
-    detector: Detector | Ensemble | None = None,
+    detector: Scorer | None = None,
     progress: Progress = silent,
 ) -> Scan:
     """Everything that can be said of a clip. `progress` may raise UserError to cancel."""
@@ -48,7 +48,7 @@ def scan_in_stages(
     path: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
-    detector: Detector | Ensemble | None = None,
+    detector: Scorer | None = None,
     progress: Progress = silent,
 ) -> Iterator[Stage]:
     """The scan, each stage as soon as it is done."""
@@ -69,7 +69,7 @@ def scan_in_stages(
     key_frames = tuple(_thumbnail(k) for k in choice.key_frames())
     yield Stage(clip.info, key_frames)
 
-    finder = FaceFinder(_device_of(detector), margin=detector.margin)
+    finder = FaceFinder(detector.finder_device, margin=detector.margin)
     faces: list[Face] = []
     with _timed(timings, "faces"):
         for number, key_frame in enumerate(choice.key_frames()):
@@ -120,7 +120,7 @@ def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Fa
 
 
 def _score(
-    detector: Detector | Ensemble, people: list[Person], settings: Settings, progress: Progress
+    detector: Scorer, people: list[Person], settings: Settings, progress: Progress
 ) -> list[PersonVerdict]:
     """All people's fit faces in one go, then each person's share of the logits."""
     fit = [face for person in people for face in person.faces if face.unfit is None]
@@ -149,11 +149,6 @@ def _thumbnail(key_frame: KeyFrame) -> KeyFrame:
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return replace(key_frame, image=resize(key_frame.image, *size))
-
-
-def _device_of(detector: Detector | Ensemble) -> str:
-    member = detector.members[0] if isinstance(detector, Ensemble) else detector
-    return "cuda" if member.device.type == "cuda" else "cpu"  # MTCNN fails on MPS
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -59,6 +59,20 @@ def to_tensor(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
+class Scorer(Protocol):
+    """What a scan needs of a detector."""
+
+    @property
+    def info(self) -> ModelInfo: ...  # noqa: D102
+    @property
+    def calibration(self) -> Calibration: ...  # noqa: D102
+    @property
+    def margin(self) -> float: ...  # noqa: D102
+    @property
+    def finder_device(self) -> str: ...  # noqa: D102
+    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Detector:
     """A network ready to judge."""
@@ -71,6 +85,11 @@ class Detector:
     device: torch.device
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     """Held while the network runs or explains: hooks sit on the shared network."""
+
+    @property
+    def finder_device(self) -> str:
+        """Where faces are looked for: MTCNN runs on CUDA and the CPU, not on MPS."""
+        return "cuda" if self.device.type == "cuda" else "cpu"
 
     @property
     def side(self) -> int:
@@ -132,6 +151,11 @@ class Ensemble:
         digest = "+".join(m.info.sha256[:16] for m in members)
         info = ModelInfo(name, "ensemble", digest, calibrated)
         return cls(info, tuple(members), calibration, margins.pop())
+
+    @property
+    def finder_device(self) -> str:
+        """Where faces are looked for."""
+        return self.members[0].finder_device
 
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
         """The mean of the members' calibrated logits, (n,)."""

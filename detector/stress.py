@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from detector.records import Face, Image, Label, Scan, Verdict
-from detector.scoring import Detector, Ensemble
+from detector.scoring import Scorer
 from detector.settings import Progress, silent
 from detector.verdict import choose_label, mean_interval, to_probability
 from detector.video import Recoder
@@ -57,7 +57,7 @@ TRIALS = {
 
 
 def stress(
-    found: Scan, detector: Detector | Ensemble, progress: Progress = silent
+    found: Scan, detector: Scorer, progress: Progress = silent
 ) -> tuple[list[Trial], Verdict]:
     """Every trial, and the verdict that remains: one that flips becomes inconclusive."""
     people = [p for p in found.people if p.scores]
@@ -77,9 +77,7 @@ def stress(
     return trials, verdict
 
 
-def _try(
-    name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Detector | Ensemble
-) -> Trial:
+def _try(name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Scorer) -> Trial:
     crops = [face.crop for face in faces]
     if callable(alter):
         crops = alter(crops)

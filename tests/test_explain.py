@@ -156,7 +156,13 @@ def test_explain_gives_a_map_of_the_crop_with_figures(network: Network) -> None:
 
 def test_explain_person_is_the_mean_in_the_faces_own_coordinates(network: Network) -> None:
     person = Person(1, tuple(make_face(n) for n in range(3)))
-    assert explain_person(detector_of(network), person).shape == (SIDE, SIDE)
+    values, mean_face = explain_person(detector_of(network), person)
+    assert values.shape == (SIDE, SIDE)
+    assert mean_face.shape == (SIDE, SIDE, 3)
+    same = Person(1, (person.faces[0],) * 3)
+    alone = Person(1, person.faces[:1])
+    ours, theirs = (explain_person(detector_of(network), p)[0] for p in (same, alone))
+    assert ours == pytest.approx(theirs, abs=1e-6)
     with pytest.raises(UserError):
         explain_person(detector_of(network), Person(1, (make_face(0, unfit="too small"),)))
 

@@ -77,11 +77,13 @@ def test_explain(
     code = main([
         "explain", str(face_video), "--weights", str(checkpoint), "--key-frames", "4",
         "--method", "gradcam++", "--time", "0.5", "--out", str(tmp_path), "--json", "-",
+        "--whole-person",
     ])  # fmt: skip
     (answer,) = lines(capsys)
     assert code == 0
     assert Path(answer["map"]).is_file()
     assert Path(answer["picture"]).is_file()
+    assert Path(answer["person_picture"]).is_file()
     assert set(answer["trust"]) >= {
         "deletion", "deletion_random", "insertion", "insertion_random", "agreement", "stability",
         "reliable",

@@ -84,8 +84,8 @@ def explain_all(
 
 def explain_person(
     detector: Detector | Ensemble, person: Person, *, method: str = "gradcam"
-) -> np.ndarray:
-    """The mean map over a person's fit faces in the face's own coordinates, upright.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean map over a person's fit faces, upright in the face's own coordinates; the mean face.
 
     What is steady stays, what is accident fades.
     """
@@ -93,11 +93,13 @@ def explain_person(
     fit = [face for face in person.faces if face.unfit is None]
     if not fit:
         raise UserError("unfit_face", "No face of this person can be judged or explained.")
-    aligned = []
+    maps, faces = [], []
     for face in fit:
         values = _mean_maps(detector, face, {method: METHODS[method]})[method]
-        aligned.append(align(values, landmarks_in_crop(face, values.shape[0]), values.shape[0]))
-    return np.mean(aligned, axis=0)
+        side = values.shape[0]
+        maps.append(align(values, landmarks_in_crop(face, side), side))
+        faces.append(align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), side))
+    return np.mean(maps, axis=0), np.mean(faces, axis=0).round().astype(np.uint8)
 
 
 def check_method(method: str) -> None:

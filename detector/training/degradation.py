@@ -13,6 +13,7 @@ from detector.faces import resize
 from detector.records import Image
 from detector.video import Recoder
 
+H264_SHARE = 0.7  # of what is delivered; 0.15 goes through JPEG, the rest stays as it is
 FINEST_CRF = 16  # visually clean
 COARSEST_CRF = 29, 34, 40, 43  # for faces 50, 100, 200 and 300 pixels wide: more leaves nothing
 LARGEST_ENCODED = 560  # pixels of side: more costs more than it teaches
@@ -183,13 +184,13 @@ def deliver(image: Image, width: float, smallest: float, rng: np.random.Generato
     if chance(rng, 0.05):
         image = draw_title(image, rng)
     kind = rng.random()
-    if kind < 0.7:
+    if kind < H264_SHARE:
         coarsest = np.interp(np.log2(width * factor), np.log2([50, 100, 200, 300]), COARSEST_CRF)
         crf = int(rng.integers(FINEST_CRF, round(float(coarsest)) + 1))
         image = encode_h264([image], crf, rng)[0]
         if chance(rng, 0.15):
             image = encode_h264([image], int(rng.integers(18, 30)), rng)[0]
-    elif kind < 0.85:
+    elif kind < H264_SHARE + 0.15:
         image = encode_jpeg(image, int(rng.integers(*JPEG_QUALITY)))
     if chance(rng, 0.2):
         image = grade(image, rng)

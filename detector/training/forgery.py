@@ -36,7 +36,7 @@ CANVAS = 2.05  # side of the working picture, in face boxes: room for the looses
 WORKING_WIDTH = 56, 220  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 8  # people looked at to find one who resembles the target
-UNIFORM_CHANGE = 0.45
+UNIFORM_CHANGE = 0.6
 """How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
 softens; were real faces always sharper, softness itself would look like forgery, and so would poor
 but genuine video."""
@@ -53,6 +53,8 @@ class Sample:
     kind: str
     mask: np.ndarray = field(repr=False, compare=False)
     """Float32, same size: how much of each pixel was replaced."""
+    detail: float = 1.0
+    """Share of the finest detail that delivery has left."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,24 @@ class Forger:
         rng = np.random.default_rng(seed)
         return self.pair(int(np.searchsorted(self.weights, rng.random())), seed)
 
+    def lesson(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
+        """A pair to learn from: where delivery has washed the detail out, often two real halves.
+
+        A forgery whose traces are gone teaches nothing but to suspect poor video.
+        """
+        real, fake = self.draw(seed)
+        left = keep_share(real.detail)
+        if not self.degrade or np.random.default_rng((*seed, 4)).random() < left:
+            return real, fake
+        mirrored = np.ascontiguousarray(real.image[:, ::-1])
+        return real, replace(real, image=mirrored)
+
     def pair(self, number: int, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
         """A real and a forged crop of portrait `number`."""
         rng = np.random.default_rng((*seed, 1))
         kind = str(rng.choice(self.kinds, p=self.shares))
         bare = self._set_stage(self.portraits[number % len(self.portraits)], rng)
-        stage = self._photograph(bare, rng, noisy=0.8 if kind == "synthetic" else 0.4)
+        stage = self._photograph(bare, rng, noisy=0.85 if kind == "synthetic" else 0.6)
         if kind == "synthetic" and self.degrade and chance(rng, 0.6):
             # What a generator draws was never in front of a sensor.
             source = replace(bare, image=light(bare.image, rng))
@@ -124,7 +138,11 @@ class Forger:
             untouched = change_detail(untouched, stage.width, rng)
         real = self._finish(stage, untouched, np.zeros_like(mask), finish)
         fake = self._finish(stage, forged, mask, finish)
-        return Sample(real[0], False, "real", real[1]), Sample(fake[0], True, kind, fake[1])
+        detail = real[2]
+        return (
+            Sample(real[0], False, "real", real[1], detail),
+            Sample(fake[0], True, kind, fake[1], detail),
+        )
 
     def _set_stage(self, portrait: Portrait, rng: np.random.Generator) -> Stage:
         native = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN)
@@ -163,9 +181,10 @@ class Forger:
 
     def _finish(
         self, stage: Stage, image: Image, mask: np.ndarray, seed: tuple[int, ...]
-    ) -> tuple[Image, np.ndarray]:
+    ) -> tuple[Image, np.ndarray, float]:
+        """The crop as the network sees it, its mask, and how much fine detail delivery has left."""
         rng = np.random.default_rng(seed)
-        side = image.shape[0]
+        side, before = image.shape[0], image
         share, shift, mirrored = (1 + self.margin) / CANVAS, np.zeros(2), False
         if self.jitter:
             share *= float(np.clip(rng.normal(1, 0.06), 0.85, 1.2))
@@ -173,11 +192,13 @@ class Forger:
             mirrored = chance(rng, 0.5)
         if self.degrade:
             image = deliver(image, stage.width, SMALLEST_DELIVERED, rng)
+        detail = detail_left(before, image)
         crop = cut_middle(image, share, shift * image.shape[0] / CANVAS, self.side)
         covered = cut_middle(mask, share, shift * side / CANVAS, self.side)
         if mirrored:
             crop, covered = crop[:, ::-1], covered[:, ::-1]
-        return np.ascontiguousarray(crop), np.clip(covered, 0, 1)  # cubic resizing overshoots
+        covered = np.clip(covered, 0, 1)  # cubic resizing overshoots
+        return np.ascontiguousarray(crop), covered, detail
 
 
 def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarray, float]:
@@ -206,6 +227,22 @@ def cut_middle(image: np.ndarray, share: float, shift: np.ndarray, side: int) ->
     start = np.clip(np.rint((whole - length) / 2 + shift), 0, whole - length).astype(int)
     middle = image[start[1] : start[1] + length, start[0] : start[0] + length]
     return resize(middle, side, side)
+
+
+def detail_left(before: Image, after: Image) -> float:
+    """Correlation of two pictures' fine detail: what of it is still the same."""
+    fine = []
+    for image in (before, after):
+        grey = cv2.cvtColor(resize(image, 224, 224), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        fine.append((grey - blur(grey, 1.5)).ravel())
+    if min(f.std() for f in fine) < 1e-3:
+        return 1.0
+    return max(0.0, float(np.corrcoef(fine[0], fine[1])[0, 1]))
+
+
+def keep_share(detail: float) -> float:
+    """How often a forgery is kept of which this share of fine detail is left."""
+    return float(np.clip((detail - 0.5) / 0.4, 0.15, 1.0))
 
 
 def shape_of(landmarks: np.ndarray) -> np.ndarray:
@@ -422,7 +459,7 @@ def synthesise(
         image = move_part(image, stage, str(rng.choice(["mouth", "eyes"])), rng)
     if chance(rng, 0.4):
         image = deform(image, stage.width * rng.uniform(0.004, 0.015), stage.width * 0.4, rng)
-    if chance(rng, 0.2):  # so good that only the missing camera gives it away
+    if chance(rng, 0.3):  # so good that only the missing camera gives it away
         made = cv2.bilateralFilter(image, 5, rng.uniform(8, 25), 3)
     elif decoders and chance(rng, 0.75):
         made = decoders[int(rng.integers(len(decoders)))].remake(image)

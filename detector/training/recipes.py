@@ -83,7 +83,7 @@ TEST: dict[str, Any] = {
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    "embedded": _from_faces("efficientnet_lite0", steps=3600, rate=5e-4, level=-2.0),
+    "embedded": _from_faces("efficientnet_lite0", steps=3600, rate=5e-4),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),
@@ -172,8 +172,8 @@ def train_from_faces(
     settings = recipe.settings
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
-        pair = forger.draw((settings.seed, number))
-        return np.stack([s.image for s in pair]), np.array([0.0, 1.0], np.float32)
+        pair = forger.lesson((settings.seed, number))
+        return np.stack([s.image for s in pair]), np.array([s.fake for s in pair], np.float32)
 
     best = out / "best.safetensors"
 
