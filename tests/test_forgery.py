@@ -4,6 +4,7 @@ import pytest
 from clips import other_portrait, portrait
 
 from detector.errors import UserError
+from detector.training import forgery
 from detector.training.decoders import (
     UPSAMPLERS,
     Autoencoder,
@@ -64,14 +65,29 @@ def test_every_kind_alters_what_its_mask_says(portraits: list[Portrait], kind: s
             assert change[outside].max() <= 2
 
 
-def test_both_halves_are_degraded_alike(portraits: list[Portrait]) -> None:
+def test_both_halves_are_degraded_alike(
+    portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What compression does to the picture's edge, where nothing was forged, is the same."""
+    monkeypatch.setattr(forgery, "UNIFORM_CHANGE", 0.0)
     forger = Forger(portraits, kinds={"part": 1.0})
     for seed in range(6):
         real, fake = forger.draw((3, seed))
         rim = np.s_[:20, :]
         sharp = [cv2.Laplacian(s.image[rim], cv2.CV_64F).std() for s in (real, fake)]
         assert sharp[0] == pytest.approx(sharp[1], rel=0.2, abs=1.0)
+
+
+def test_forgeries_without_traces_are_often_left_out(portraits: list[Portrait]) -> None:
+    assert forgery.keep_share(1.0) == 1
+    assert forgery.keep_share(0.2) == pytest.approx(0.15)
+    picture = portraits[0].image
+    ruined = cv2.GaussianBlur(picture, (0, 0), 12)
+    assert forgery.detail_left(picture, picture) == pytest.approx(1)
+    assert forgery.detail_left(picture, ruined) < 0.5
+    lessons = [Forger(portraits).lesson((5, n)) for n in range(8)]
+    assert all(not real.fake for real, _ in lessons)
+    assert any(fake.fake for _, fake in lessons)
 
 
 def test_degradation_varies(portraits: list[Portrait]) -> None:
