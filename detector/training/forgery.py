@@ -125,7 +125,7 @@ class Forger:
         rng = np.random.default_rng((*seed, 1))
         kind = str(rng.choice(self.kinds, p=self.shares))
         bare = self._set_stage(self.portraits[number % len(self.portraits)], rng)
-        stage = self._photograph(bare, rng, noisy=0.85 if kind == "synthetic" else 0.6)
+        stage = self._photograph(bare, rng, noisy=0.8 if kind == "synthetic" else 0.4)
         if kind == "synthetic" and self.degrade and chance(rng, 0.6):
             # What a generator draws was never in front of a sensor.
             source = replace(bare, image=light(bare.image, rng))
@@ -459,9 +459,7 @@ def synthesise(
         image = move_part(image, stage, str(rng.choice(["mouth", "eyes"])), rng)
     if chance(rng, 0.4):
         image = deform(image, stage.width * rng.uniform(0.004, 0.015), stage.width * 0.4, rng)
-    if chance(rng, 0.3):  # so good that only the missing camera gives it away
-        made = cv2.bilateralFilter(image, 5, rng.uniform(8, 25), 3)
-    elif decoders and chance(rng, 0.75):
+    if decoders and chance(rng, 0.75):
         made = decoders[int(rng.integers(len(decoders)))].remake(image)
         if chance(rng, 0.7):  # large generators get tones right where small ones do not
             reach = stage.width * log_uniform(rng, 0.03, 0.15)
