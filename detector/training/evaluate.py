@@ -139,15 +139,18 @@ def score_index(
 def calibrate(scores: Sequence[ClipScore]) -> Calibration:
     """Temperature, bias and thresholds from labelled clips.
 
-    The upper threshold keeps to the false-alarm budget on genuine clips, the lower one to the miss
-    budget on clips with pasted-in faces (all fakes, where no kinds are known).
+    The probability is that of a pasted-in or re-enacted face, which is what a detector of single
+    frames can know about: other kinds of fakes are left out where the kinds are known. The upper
+    threshold keeps to the false-alarm budget on genuine clips, the lower one to the miss budget.
     """
+    if any(s.clip.kind == "blended" for s in scores):
+        scores = [s for s in scores if not s.clip.fake or s.clip.kind == "blended"]
     labels = np.array([s.clip.fake for s in scores])
     if labels.all() or not labels.any():
         raise UserError("one_class", "Both genuine and manipulated clips are needed to calibrate.")
     scaling = metrics.fit_scaling(labels, np.array([s.logit for s in scores]))
     reals = [s for s in scores if not s.clip.fake]
-    fakes = [s for s in scores if s.clip.kind == "blended"] or [s for s in scores if s.clip.fake]
+    fakes = [s for s in scores if s.clip.fake]
     whole = Calibration(
         temperature=scaling.temperature,
         bias=scaling.bias,
@@ -186,14 +189,18 @@ def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[st
     groups = np.array([s.clip.group for s in scores])
     kinds = np.array([s.clip.kind for s in scores])
     probabilities = np.array([to_probability(x, calibration) for x in logits])
+    known = np.array([not s.clip.fake or s.clip.kind != "animated" for s in scores])
     answer: dict[str, Any] = {
         "clips": len(scores),
         "auc": _with_interval(metrics.auc, groups, labels, logits),
         "average_precision": _with_interval(metrics.average_precision, groups, labels, logits),
         "equal_error_rate": _with_interval(metrics.equal_error_rate, groups, labels, logits),
-        "log_loss": round(metrics.log_loss(labels, probabilities), 4),
-        "brier": round(metrics.brier(labels, probabilities), 4),
-        "calibration_error": round(metrics.calibration_error(labels, probabilities), 4),
+        # Of the kinds that the probability is about.
+        "log_loss": round(metrics.log_loss(labels[known], probabilities[known]), 4),
+        "brier": round(metrics.brier(labels[known], probabilities[known]), 4),
+        "calibration_error": round(
+            metrics.calibration_error(labels[known], probabilities[known], 5), 4
+        ),
         "auc_by_kind": {},
         "verdicts": {},
         "verdicts_held_out": {},
