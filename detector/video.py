@@ -354,11 +354,12 @@ def _encode(
     rate: int,
     options: dict[str, str],
     threads: int,
+    codec: str = "libx264",
 ) -> None:
-    """h264 in yuv420p, which needs even sides: odd ones are padded."""
+    """In yuv420p, which needs even sides: odd ones are padded."""
     height, width = images[0].shape[:2]
     below, right = height % 2, width % 2
-    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream = container.add_stream(codec, rate=rate, options=options)
     stream.width, stream.height = width + right, height + below
     stream.pix_fmt = "yuv420p"
     stream.codec_context.thread_count = threads
@@ -371,18 +372,25 @@ def _encode(
 
 
 class Recoder:
-    """Encodes a few small pictures with h264 in memory and decodes them again."""
+    """Encodes a few small pictures as video in memory and decodes them again."""
 
-    def __init__(self, crf: int, preset: str = "veryfast") -> None:
-        """`crf` is x264's quality: 18 is visually clean, 23 usual, 40 heavily compressed."""
+    def __init__(self, crf: int, preset: str = "veryfast", codec: str = "libx264") -> None:
+        """`crf` is x264's quality: 18 is visually clean, 23 usual, 40 heavily compressed.
+
+        `mpeg4` and `mpeg2video`, which older files have, take a like step; they do not smooth the
+        borders of their blocks.
+        """
+        self.codec = codec
         self.options = {"crf": str(crf), "preset": preset}
+        if codec != "libx264":
+            self.options = {"qmin": str(max(2, crf // 3)), "qmax": str(max(2, crf // 3))}
 
     def run(self, images: Sequence[Image], rate: int = 25) -> list[Image]:
         """The pictures after encoding and decoding, in order; all of one size."""
         height, width = images[0].shape[:2]
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="matroska") as container:
-            _encode(container, images, rate, self.options, 1)
+            _encode(container, images, rate, self.options, 1, self.codec)
         buffer.seek(0)
         with av.open(buffer, "r") as coded:
             coded.streams.video[0].codec_context.thread_count = 1

@@ -79,8 +79,9 @@ def test_both_halves_are_degraded_alike(
 
 
 def test_forgeries_without_traces_are_often_left_out(portraits: list[Portrait]) -> None:
-    assert forgery.keep_share(1.0) == 1
-    assert forgery.keep_share(0.2) == pytest.approx(0.15)
+    assert forgery.keep_share(1.0, 100) == 1
+    assert forgery.keep_share(0.2, 100) == pytest.approx(0.15)
+    assert forgery.keep_share(1.0, 30) == pytest.approx(0.25)
     picture = portraits[0].image
     ruined = cv2.GaussianBlur(picture, (0, 0), 12)
     assert forgery.detail_left(picture, picture) == pytest.approx(1)

@@ -14,6 +14,7 @@ from detector.records import Image
 from detector.video import Recoder
 
 H264_SHARE = 0.7  # of what is delivered; 0.15 goes through JPEG, the rest stays as it is
+OLD_CODEC_SHARE = 0.15  # of what is encoded as video
 FINEST_CRF = 16  # visually clean
 COARSEST_CRF = 29, 34, 40, 43  # for faces 50, 100, 200 and 300 pixels wide: more leaves nothing
 LARGEST_ENCODED = 560  # pixels of side: more costs more than it teaches
@@ -70,7 +71,7 @@ def photograph(
     if chance(rng, 0.25):
         image = encode_jpeg(image, int(rng.integers(45, 97)))
     elif chance(rng, 0.15):
-        image = encode_h264([image], int(rng.integers(16, 30)), rng)[0]
+        image = encode_video([image], int(rng.integers(16, 30)), rng)[0]
     return image
 
 
@@ -140,8 +141,11 @@ def encode_jpeg(image: Image, quality: int) -> Image:
     return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
-def encode_h264(images: Sequence[Image], crf: int, rng: np.random.Generator) -> list[Image]:
-    """The pictures after h264, each as a later frame of a clip in which it moves a little."""
+def encode_video(images: Sequence[Image], crf: int, rng: np.random.Generator) -> list[Image]:
+    """The pictures as later frames of a moving clip, in h264 or now and then an older codec."""
+    codec = "libx264"
+    if chance(rng, OLD_CODEC_SHARE):
+        codec = str(rng.choice(["mpeg4", "mpeg2video"]))
     before = int(rng.integers(0, 3))
     steps = rng.integers(-2, 3, (before, 2))
     coded = []
@@ -155,7 +159,9 @@ def encode_h264(images: Sequence[Image], crf: int, rng: np.random.Generator) -> 
             )
             for x, y in steps
         ]
-        coded.append(Recoder(crf, "superfast" if before else "veryfast").run([*moved, image])[-1])
+        coded.append(
+            Recoder(crf, "superfast" if before else "veryfast", codec).run([*moved, image])[-1]
+        )
     return coded
 
 
@@ -187,9 +193,9 @@ def deliver(image: Image, width: float, smallest: float, rng: np.random.Generato
     if kind < H264_SHARE:
         coarsest = np.interp(np.log2(width * factor), np.log2([50, 100, 200, 300]), COARSEST_CRF)
         crf = int(rng.integers(FINEST_CRF, round(float(coarsest)) + 1))
-        image = encode_h264([image], crf, rng)[0]
+        image = encode_video([image], crf, rng)[0]
         if chance(rng, 0.15):
-            image = encode_h264([image], int(rng.integers(18, 30)), rng)[0]
+            image = encode_video([image], int(rng.integers(18, 30)), rng)[0]
     elif kind < H264_SHARE + 0.15:
         image = encode_jpeg(image, int(rng.integers(*JPEG_QUALITY)))
     if chance(rng, 0.2):

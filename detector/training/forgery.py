@@ -55,6 +55,8 @@ class Sample:
     """Float32, same size: how much of each pixel was replaced."""
     detail: float = 1.0
     """Share of the finest detail that delivery has left."""
+    width: float = 100.0
+    """Of the face as it was delivered, pixels."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Forger:
         A forgery whose traces are gone teaches nothing but to suspect poor video.
         """
         real, fake = self.draw(seed)
-        left = keep_share(real.detail)
+        left = keep_share(real.detail, real.width)
         if not self.degrade or np.random.default_rng((*seed, 4)).random() < left:
             return real, fake
         mirrored = np.ascontiguousarray(real.image[:, ::-1])
@@ -138,10 +140,9 @@ class Forger:
             untouched = change_detail(untouched, stage.width, rng)
         real = self._finish(stage, untouched, np.zeros_like(mask), finish)
         fake = self._finish(stage, forged, mask, finish)
-        detail = real[2]
         return (
-            Sample(real[0], False, "real", real[1], detail),
-            Sample(fake[0], True, kind, fake[1], detail),
+            Sample(real[0], False, "real", real[1], *real[2:]),
+            Sample(fake[0], True, kind, fake[1], *real[2:]),
         )
 
     def _set_stage(self, portrait: Portrait, rng: np.random.Generator) -> Stage:
@@ -181,8 +182,8 @@ class Forger:
 
     def _finish(
         self, stage: Stage, image: Image, mask: np.ndarray, seed: tuple[int, ...]
-    ) -> tuple[Image, np.ndarray, float]:
-        """The crop as the network sees it, its mask, and how much fine detail delivery has left."""
+    ) -> tuple[Image, np.ndarray, float, float]:
+        """The crop as the network sees it, its mask, the detail left, the face's width."""
         rng = np.random.default_rng(seed)
         side, before = image.shape[0], image
         share, shift, mirrored = (1 + self.margin) / CANVAS, np.zeros(2), False
@@ -193,12 +194,13 @@ class Forger:
         if self.degrade:
             image = deliver(image, stage.width, SMALLEST_DELIVERED, rng)
         detail = detail_left(before, image)
+        width = stage.width * image.shape[1] / side
         crop = cut_middle(image, share, shift * image.shape[0] / CANVAS, self.side)
         covered = cut_middle(mask, share, shift * side / CANVAS, self.side)
         if mirrored:
             crop, covered = crop[:, ::-1], covered[:, ::-1]
         covered = np.clip(covered, 0, 1)  # cubic resizing overshoots
-        return np.ascontiguousarray(crop), covered, detail
+        return np.ascontiguousarray(crop), covered, detail, width
 
 
 def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarray, float]:
@@ -240,9 +242,10 @@ def detail_left(before: Image, after: Image) -> float:
     return max(0.0, float(np.corrcoef(fine[0], fine[1])[0, 1]))
 
 
-def keep_share(detail: float) -> float:
-    """How often a forgery is kept of which this share of fine detail is left."""
-    return float(np.clip((detail - 0.5) / 0.4, 0.15, 1.0))
+def keep_share(detail: float, width: float) -> float:
+    """How often a forgery is kept of which this share of detail is left, in a face this wide."""
+    sharp, large = (detail - 0.5) / 0.4, (width - 30) / 60
+    return float(np.clip(sharp, 0.15, 1.0) * np.clip(large, 0.25, 1.0))
 
 
 def shape_of(landmarks: np.ndarray) -> np.ndarray:
