@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
@@ -359,7 +360,9 @@ def _encode(
     """In yuv420p, which needs even sides: odd ones are padded."""
     height, width = images[0].shape[:2]
     below, right = height % 2, width % 2
-    stream = container.add_stream(codec, rate=rate, options=options)
+    stream = cast(
+        "av.video.stream.VideoStream", container.add_stream(codec, rate=rate, options=options)
+    )
     stream.width, stream.height = width + right, height + below
     stream.pix_fmt = "yuv420p"
     stream.codec_context.thread_count = threads
