@@ -168,9 +168,9 @@ def _scan_one(
             from detector.pipeline import find_face
 
             progress("explanation", 0.0)
-            _, face = find_face(found)
+            person, face = find_face(found)
             heatmaps[settings.explain] = explain(
-                detector, face, method=settings.explain, trust=True
+                detector, face, method=settings.explain, trust=True, person=person.person
             )
         if folder is not None:
             from detector.report import write_report
@@ -220,7 +220,7 @@ def run_explain(options: Options) -> int:
         found = scan(options.clip, settings, detector=detector, progress=progress)
         person, face = find_face(found, options.time)
         progress("explanation", 0.0)
-        heatmap = explain(detector, face, method=options.method, trust=True)
+        heatmap = explain(detector, face, method=options.method, trust=True, person=person.person)
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / f"{options.clip.stem}-{options.method}-{face.time:.2f}s"
     np.save(f"{stem}.npy", heatmap.values)

@@ -33,6 +33,8 @@ class Architecture:
     std: tuple[float, float, float]
     layer: str
     """The last layer with a spatial map: what the class activation maps are read from."""
+    recurrent: int = 0
+    """Width of the recurrent layer over a person's faces; 0 where each face is judged alone."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -69,9 +71,16 @@ ARCHITECTURES: dict[str, Architecture] = {
             224, HALF, HALF, "bn2",
         ),
         Architecture("plain_cnn", "Plain CNN", None, 224, HALF, HALF, "features"),
-        # timm's own small network for tests.
+        Architecture(
+            "inception_v3_rnn", "InceptionV3 with a recurrent network", "inception_v3",
+            299, IMAGENET_MEAN, IMAGENET_STD, "Mixed_7c", recurrent=64,
+        ),
+        # timm's own small network for tests, alone and under a recurrent layer.
         Architecture(
             "test_efficientnet", "Test network", "test_efficientnet", 64, HALF, HALF, "bn2"
+        ),
+        Architecture(
+            "test_rnn", "Test sequence", "test_efficientnet", 64, HALF, HALF, "bn2", recurrent=8
         ),
     )
 }  # fmt: skip
@@ -126,9 +135,76 @@ class Network(nn.Module):
         return self.backbone((pictures - self.mean) / self.std).squeeze(1)
 
     @property
+    def in_sequence(self) -> bool:
+        """Whether the pictures of a batch are one person's faces in order, judged together."""
+        return False
+
+    @property
     def explained_layer(self) -> nn.Module:
         """The layer that class activation maps are read from."""
         return self.backbone.get_submodule(self.architecture.layer)
+
+
+class SequenceNetwork(Network):
+    """A backbone's features of a person's faces, in order, under a recurrent layer.
+
+    Every face gets a logit that knows the others; their mean, as everywhere, is the person's, so a
+    face's share of the answer is its own logit. Frames without a fit face are left out: the
+    recurrent layer passes over them.
+    """
+
+    def __init__(self, architecture: Architecture, backbone: nn.Module, features: int) -> None:
+        super().__init__(architecture, backbone)
+        width = architecture.recurrent
+        self.recurrent = nn.GRU(features, width, batch_first=True, bidirectional=True)
+        self.drop = nn.Dropout(0.4)
+        self.head = nn.Linear(2 * width, 1)
+
+    @property
+    def in_sequence(self) -> bool:
+        """Always."""
+        return True
+
+    def forward(self, pictures: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """The logits of all pictures: one sequence, or several behind one another, by `lengths`."""
+        features = self.features(pictures)
+        if lengths is None:
+            return self.judge(features[None])[0]
+        parts = features.split(lengths.tolist())
+        return torch.cat([self.judge(part[None])[0] for part in parts])
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the backbone sees in each picture by itself, (n, features)."""
+        return self.backbone((pictures - self.mean) / self.std)
+
+    def judge(self, features: torch.Tensor) -> torch.Tensor:
+        """Sequences of features, (b, n, features) -> the logits of their pictures, (b, n)."""
+        with torch.autocast(features.device.type, enabled=False):
+            states, _ = self.recurrent(features.float())
+            return self.head(self.drop(states)).squeeze(2)
+
+
+class InContext(Network):
+    """A sequence network as a function of one of its pictures, the others as they are.
+
+    Its logit is the person's, so that what explains a single face explains this one too.
+    """
+
+    def __init__(self, network: SequenceNetwork, pictures: torch.Tensor, place: int) -> None:
+        """`pictures` are all of the person's, in order; the one at `place` is the variable."""
+        super().__init__(network.architecture, network.backbone)
+        self.network, self.place = network, place
+        with torch.no_grad():
+            self.others = network.features(pictures).float()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Each picture in the place of the variable one: the person's logits, (n,)."""
+        features = self.network.features(pictures).float()
+        whole = self.others[None].repeat(len(features), 1, 1)
+        whole = torch.cat(
+            [whole[:, : self.place], features[:, None], whole[:, self.place + 1 :]], dim=1
+        )
+        return self.network.judge(whole).mean(1)
 
 
 def build_network(
@@ -142,8 +218,9 @@ def build_network(
         return Network(architecture, PlainCNN())
     try:
         backbone = timm.create_model(
-            architecture.timm_name, pretrained=pretrained, num_classes=1, drop_rate=dropout
-        )
+            architecture.timm_name, pretrained=pretrained, drop_rate=dropout,
+            num_classes=0 if architecture.recurrent else 1,
+        )  # fmt: skip
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -152,6 +229,8 @@ def build_network(
             f"The ImageNet weights of {architecture.title} could not be fetched: {error}. "
             "Train from scratch with --start scratch, or connect to the network.",
         ) from error
+    if architecture.recurrent:
+        return SequenceNetwork(architecture, backbone, backbone.num_features)  # type: ignore[arg-type]
     _calm_head(backbone)
     return Network(architecture, backbone)
 

@@ -37,6 +37,7 @@ from detector.records import (
     Face,
     Image,
     ModelInfo,
+    Person,
     PersonVerdict,
     Scan,
 )
@@ -141,7 +142,8 @@ class Visit:
     scan: Scan | None = None
     model: str = "default"
     name: str = ""
-    chosen: Face | None = None
+    chosen: tuple[Person, Face] | None = None
+    """The face that is shown, and whose it is."""
     folder: Path | None = None
     """Where the files to download lie."""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -336,13 +338,14 @@ class SharedDetector:
     calibration: Calibration
     margin: float
     finder_device: str
+    in_sequence: bool
 
     @classmethod
     def of(cls, name: str) -> "SharedDetector":
         """The one of a name."""
         whole = DETECTORS.get(name)
         where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
-        return cls(name, whole.info, whole.calibration, whole.margin, where)
+        return cls(name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
         """The logits."""
@@ -350,12 +353,12 @@ class SharedDetector:
 
 
 @spaces.GPU(duration=MAP_SECONDS)
-def compute_maps(model: str, face: Face, method: str) -> dict[str, Any]:
+def compute_maps(model: str, person: Person, face: Face, method: str) -> dict[str, Any]:
     """The heatmaps that a choice of method asks for, with their trust figures."""
     detector = DETECTORS.get(model)
     if method == ALL_METHODS:
-        return dict(explain_all(detector, face))
-    return {method: explain(detector, face, method=method, trust=True)}
+        return dict(explain_all(detector, face, person=person))
+    return {method: explain(detector, face, method=method, trust=True, person=person)}
 
 
 def check(
@@ -455,10 +458,10 @@ def show_face(visit: Visit, frame: int | None, person: int | None, method: str) 
     if found is None:
         return {}
     try:
-        face = _face_at(found, frame, person)
+        visit.chosen = _face_at(found, frame, person)
     except UserError as error:
         return {"words": error.message}
-    visit.chosen = face
+    face = visit.chosen[1]
     shown = next(k for k in found.key_frames if k.index == face.frame_index)
     return {
         "frame": draw_boxes(found, shown),
@@ -468,13 +471,14 @@ def show_face(visit: Visit, frame: int | None, person: int | None, method: str) 
     }
 
 
-def _face_at(found: Scan, frame: int | None, person: int | None) -> Face:
+def _face_at(found: Scan, frame: int | None, person: int | None) -> tuple[Person, Face]:
     if frame is None:
-        return find_face(found)[1]
+        owner, face = find_face(found)
+        return owner.person, face
     for candidate in found.people:
         for score in candidate.scores:
             if score.face.frame_index == frame and person in (None, candidate.person.id):
-                return score.face
+                return candidate.person, score.face
     raise UserError("no_face_at_time", "There is no face in this frame that could be explained.")
 
 
@@ -482,9 +486,9 @@ def show_map(visit: Visit, method: str) -> dict[str, Any]:
     """The heatmap of the face that is shown."""
     if visit.chosen is None:
         return {}
-    face = visit.chosen
+    person, face = visit.chosen
     try:
-        maps = compute_maps(visit.model, face, method)
+        maps = compute_maps(visit.model, person, face, method)
     except UserError as error:
         return {"words": error.message}
     first = next(iter(maps.values()))
@@ -573,7 +577,7 @@ def api_explain(
         found = scan(clip, Settings(model=model), detector=SharedDetector.of(model))
         person, face = find_face(found, None if time < 0 else time)
         check_method(method)
-        heatmap = compute_maps(model, face, method)[method]
+        heatmap = compute_maps(model, person.person, face, method)[method]
     except UserError as error:
         return error_json(Path(clip).name, error)
     return {

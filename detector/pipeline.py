@@ -11,7 +11,7 @@ from detector.faces import FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
 from detector.provenance import read_provenance
 from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
-from detector.scoring import Scorer
+from detector.scoring import BATCH, Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_person
 from detector.video import Clip
@@ -122,13 +122,18 @@ def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Fa
 def _score(
     detector: Scorer, people: list[Person], settings: Settings, progress: Progress
 ) -> list[PersonVerdict]:
-    """All people's fit faces in one go, then each person's share of the logits."""
-    fit = [face for person in people for face in person.faces if face.unfit is None]
-    logits = []
-    for start in range(0, len(fit), 16):
-        progress("scores", start / len(fit))
-        crops = [face.crop for face in fit[start : start + 16]]
-        logits += detector.score(crops, mirror=settings.mirror).tolist()
+    """All people's fit faces in one go, then each person's share of the logits.
+
+    A network that judges sequences gets one person at a time.
+    """
+    each = [[face for face in person.faces if face.unfit is None] for person in people]
+    fit = [face for faces in each for face in faces]
+    if not detector.in_sequence:
+        each = [fit[start : start + BATCH] for start in range(0, len(fit), BATCH)]
+    logits: list[float] = []
+    for faces in each:
+        progress("scores", len(logits) / max(1, len(fit)))
+        logits += detector.score([f.crop for f in faces], mirror=settings.mirror).tolist()
     verdicts, at = [], 0
     for person in people:
         count = sum(face.unfit is None for face in person.faces)

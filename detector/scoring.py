@@ -70,6 +70,8 @@ class Scorer(Protocol):
     def margin(self) -> float: ...  # noqa: D102
     @property
     def finder_device(self) -> str: ...  # noqa: D102
+    @property
+    def in_sequence(self) -> bool: ...  # noqa: D102
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray: ...  # noqa: D102
 
 
@@ -92,6 +94,11 @@ class Detector:
         return "cuda" if self.device.type == "cuda" else "cpu"
 
     @property
+    def in_sequence(self) -> bool:
+        """Whether the crops of a call are one person's, in order, and judged together."""
+        return self.network.in_sequence
+
+    @property
     def side(self) -> int:
         """Side of the network's input, pixels."""
         return self.network.architecture.side
@@ -106,8 +113,9 @@ class Detector:
         if not crops:
             return np.zeros(0, np.float32)
         logits = []
-        for start in range(0, len(crops), BATCH):
-            pictures = self.prepare(crops[start : start + BATCH])
+        batch = len(crops) if self.in_sequence else BATCH
+        for start in range(0, len(crops), batch):
+            pictures = self.prepare(crops[start : start + batch])
             with self.lock, torch.inference_mode(), autocast(self.device):
                 made = self.network(pictures).float()
                 if mirror:
@@ -156,6 +164,11 @@ class Ensemble:
     def finder_device(self) -> str:
         """Where faces are looked for."""
         return self.members[0].finder_device
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether a member judges a person's crops together."""
+        return any(m.in_sequence for m in self.members)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
         """The mean of the members' calibrated logits, (n,)."""

@@ -189,8 +189,9 @@ def test_preparation_goes_on_where_it_was(prepared: Path, monkeypatch: pytest.Mo
     assert all((prepared / r.crop).is_file() for r in after)
 
 
+@pytest.mark.parametrize("recipe", ["test-labelled", "test-sequence"])
 def test_labelled_recipe_trains_and_is_evaluated(
-    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
 ) -> None:
     rows = read_index(prepared / "index.csv")
     videos = sorted({r.video for r in rows})
@@ -209,7 +210,7 @@ def test_labelled_recipe_trains_and_is_evaluated(
     write_index(dealt / "index.csv", [replace(r, split=sides[r.video]) for r in rows])
     run = tmp_path / "run"
     code = main([
-        "train", "test-labelled", "--data", str(dealt), "--out", str(run), "--start", "scratch",
+        "train", recipe, "--data", str(dealt), "--out", str(run), "--start", "scratch",
         "--device", "cpu", "--leaky",
     ])  # fmt: skip
     assert code == 0

@@ -1,6 +1,7 @@
 """Where the network looked, by the method of choice, and how far that picture can be trusted."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from detector.architectures import InContext, SequenceNetwork
 from detector.errors import UserError
 from detector.explain.activation import gradcam, gradcam_plus_plus, hirescam, layercam
 from detector.explain.base import Method, frozen
@@ -43,24 +45,39 @@ TITLES = {
 
 
 def explain(
-    detector: Detector | Ensemble, face: Face, *, method: str = "gradcam", trust: bool = False
+    detector: Detector | Ensemble,
+    face: Face,
+    *,
+    method: str = "gradcam",
+    trust: bool = False,
+    person: Person | None = None,
 ) -> Heatmap:
-    """The map of one face by one method; with `trust`, tested against chance and the others."""
+    """The map of one face by one method; with `trust`, tested against chance and the others.
+
+    A network that judges sequences sees the face among the others of its `person`.
+    """
     check_method(method)
     check_fit(face)
     if trust:
-        return explain_all(detector, face, methods=tuple(dict.fromkeys((*PAPER, method))))[method]
+        methods = tuple(dict.fromkeys((*PAPER, method)))
+        return explain_all(detector, face, methods=methods, person=person)[method]
+    detector = _in_context(detector, face, person)
     values = _at_crop(_mean_maps(detector, face, {method: METHODS[method]})[method], face)
     return Heatmap(method, face, values, {}, share_regions(values, face))
 
 
 def explain_all(
-    detector: Detector | Ensemble, face: Face, *, methods: tuple[str, ...] = PAPER
+    detector: Detector | Ensemble,
+    face: Face,
+    *,
+    methods: tuple[str, ...] = PAPER,
+    person: Person | None = None,
 ) -> dict[str, Heatmap]:
     """The maps of one face by several methods, each with its trust figures."""
     for method in methods:
         check_method(method)
     check_fit(face)
+    detector = _in_context(detector, face, person)
     chosen = {name: METHODS[name] for name in methods}
     maps = _mean_maps(detector, face, chosen)
     disturbed = _mean_maps(detector, face, chosen, noise=NOISE)
@@ -95,7 +112,8 @@ def explain_person(
         raise UserError("unfit_face", "No face of this person can be judged or explained.")
     maps, faces = [], []
     for face in fit:
-        values = _mean_maps(detector, face, {method: METHODS[method]})[method]
+        placed = _in_context(detector, face, person)
+        values = _mean_maps(placed, face, {method: METHODS[method]})[method]
         side = values.shape[0]
         maps.append(align(values, landmarks_in_crop(face, side), side))
         faces.append(align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), side))
@@ -114,6 +132,28 @@ def check_fit(face: Face) -> None:
     """Refuse a face that the detector could not judge."""
     if face.unfit is not None:
         raise UserError("unfit_face", f"This face cannot be explained: it is {face.unfit}.")
+
+
+def _in_context(
+    detector: Detector | Ensemble, face: Face, person: Person | None
+) -> Detector | Ensemble:
+    """The detector as a function of this one face: one of sequences keeps the person's others."""
+    if isinstance(detector, Ensemble):
+        placed = tuple(_place_member(m, face, person) for m in detector.members)
+        return replace(detector, members=placed)
+    return _place_member(detector, face, person)
+
+
+def _place_member(detector: Detector, face: Face, person: Person | None) -> Detector:
+    if not isinstance(detector.network, SequenceNetwork):
+        return detector
+    fit = [f for f in (person.faces if person else ()) if f.unfit is None]
+    faces = fit if any(f is face for f in fit) else [face]
+    place = next(number for number, f in enumerate(faces) if f is face)
+    pictures = detector.prepare([f.crop for f in faces])
+    with detector.lock:
+        network = InContext(detector.network.eval(), pictures, place)
+    return replace(detector, network=network.eval())
 
 
 def _members(detector: Detector | Ensemble) -> tuple[Detector, ...]:

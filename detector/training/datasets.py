@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, group_people, resize
+from detector.faces import MARGIN, FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
 from detector.settings import Progress, Settings, silent
 from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip, read_image
@@ -258,7 +258,7 @@ def prepare(
     out: Path,
     *,
     key_frames: int = 32,
-    margin: float = 0.5,
+    margin: float = MARGIN,
     workers: int = 1,
     progress: Progress = silent,
 ) -> tuple[list[Row], list[str]]:

@@ -8,6 +8,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.training import metrics
 from detector.training.datasets import read_index
+from detector.training.sequence import group_videos
 from detector.verdict import by_suspicion, choose_label, mean_interval, to_probability
 from detector.video import CLIP_SUFFIXES, read_image
 
@@ -117,15 +119,20 @@ def score_index(
     rows = [row for row in read_index(folder / "index.csv") if row.split == split]
     if not rows:
         raise UserError("no_data", f"The {split} split of {folder} is empty.")
-    labels = np.array([bool(row.fake) for row in rows])
-    if labels.all() or not labels.any():
+    if len({row.fake for row in rows}) < 2:
         raise UserError("one_class", f"The {split} split of {folder} holds one class only.")
-    logits = np.zeros(len(rows))
-    for start in range(0, len(rows), 64):
-        progress("crops", start / len(rows))
-        crops = [read_image(folder / row.crop) for row in rows[start : start + 64]]
-        logits[start : start + len(crops)] = detector.score(crops)
+    rows = [row for video in group_videos(rows) for row in video]
     videos = np.array([row.video for row in rows])
+    ends = list(range(64, len(rows), 64))
+    if detector.in_sequence:
+        ends = (np.flatnonzero(videos[1:] != videos[:-1]) + 1).tolist()
+    labels = np.array([bool(row.fake) for row in rows])
+    logits = np.zeros(len(rows))
+    for start, end in pairwise([0, *ends, len(rows)]):
+        progress("crops", start / len(rows))
+        logits[start:end] = detector.score(
+            [read_image(folder / row.crop) for row in rows[start:end]]
+        )
     scores = []
     for video in sorted(set(videos)):
         inside = np.flatnonzero(videos == video)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from detector.faces import resize
+from detector.faces import MARGIN, resize
 from detector.masks import draw_mask, outline, part_mask
 from detector.records import Image
 from detector.training.decoders import Decoder
@@ -29,11 +29,11 @@ from detector.training.degradation import (
 )
 from detector.training.portraits import PORTRAIT_MARGIN, Portrait
 
-KINDS = {"self": 0.34, "swap": 0.16, "bottleneck": 0.12, "part": 0.14, "synthetic": 0.24}
+KINDS = {"self": 0.32, "swap": 0.24, "bottleneck": 0.12, "part": 0.14, "synthetic": 0.18}
 """The kinds of forgery and the share of each."""
 
-CANVAS = 2.05  # side of the working picture, in face boxes: room for the loosest crop
-WORKING_WIDTH = 56, 220  # pixels of face width while a forgery is made
+CANVAS = 1.8  # side of the working picture, in face boxes: room for the loosest crop
+WORKING_WIDTH = 64, 240  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 8  # people looked at to find one who resembles the target
 UNIFORM_CHANGE = 0.6
@@ -83,7 +83,7 @@ class Forger:
         portraits: Sequence[Portrait],
         *,
         side: int = 224,
-        margin: float = 0.5,
+        margin: float = MARGIN,
         kinds: dict[str, float] | None = None,
         decoders: Sequence[Decoder] = (),
         degrade: bool = True,
@@ -100,7 +100,7 @@ class Forger:
         self.kinds = list(kinds)
         self.shares = np.array([kinds[k] for k in self.kinds]) / sum(kinds.values())
         weights = np.array(
-            [(GREY_SHARE if p.grey else 1.0) * min(1.0, p.face_width / 100) for p in portraits]
+            [(GREY_SHARE if p.grey else 1.0) * min(1.5, p.face_width / 100) for p in portraits]
         )
         self.weights = np.cumsum(weights / weights.sum())
         self.appearances = np.stack([p.appearance for p in portraits])
@@ -149,7 +149,7 @@ class Forger:
         native = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN)
         low, largest = WORKING_WIDTH
         high = float(np.clip(portrait.face_width * 1.1, low + 8, largest))
-        width = log_uniform(rng, low, high) if self.degrade else high
+        width = log_uniform(rng, max(low, 0.55 * high), high) if self.degrade else high
         angle = rng.normal(0, 6) if self.jitter and chance(rng, 0.5) else 0.0
         image, landmarks, box = place(portrait, native * width / portrait.face_width, angle)
         return Stage(image, landmarks, box, width)

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, describe
+from detector.faces import FaceFinder, cut, describe
 from detector.records import Image, KeyFrame
 from detector.settings import Progress, silent
 from detector.video import IMAGE_SUFFIXES, read_image
 
 PORTRAIT_MARGIN = 1.4  # of the box: room for shifts, turns and looser crops
-PORTRAIT_LIMIT = 448  # pixels
+PORTRAIT_LIMIT = 680  # pixels
 SMALLEST_FACE = 56  # pixels of width; smaller faces hold too little to learn from
 
 
@@ -70,12 +70,9 @@ def _find_portrait(finder: FaceFinder, image: Image, name: str) -> Portrait | No
     if not faces:
         return None
     face = max(faces, key=lambda f: f.box[2] - f.box[0])
-    scale = face.crop.shape[0] / (face.crop_box[3] - face.crop_box[1])
-    crop, landmarks = face.crop, (face.landmarks - face.crop_box[:2]) * scale
-    if crop.shape[0] > PORTRAIT_LIMIT:
-        scale *= PORTRAIT_LIMIT / crop.shape[0]
-        landmarks = landmarks * (PORTRAIT_LIMIT / crop.shape[0])
-        crop = cv2.resize(crop, (PORTRAIT_LIMIT, PORTRAIT_LIMIT), interpolation=cv2.INTER_AREA)
+    crop = cut(image, face.crop_box, PORTRAIT_LIMIT)
+    scale = crop.shape[0] / (face.crop_box[3] - face.crop_box[1])
+    landmarks = (face.landmarks - face.crop_box[:2]) * scale
     saturation = cv2.cvtColor(crop, cv2.COLOR_RGB2HSV)[..., 1]
     return Portrait(
         name=name,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from detector.architectures import Network, build_network, load_imagenet_file
 from detector.errors import UserError
-from detector.faces import resize
+from detector.faces import MARGIN, resize
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index, split_crops_at_random
 from detector.training.decoders import (
@@ -27,11 +27,16 @@ from detector.training.decoders import (
 from detector.training.forgery import KINDS, Forger, Sample
 from detector.training.metrics import class_weights
 from detector.training.portraits import Portrait, find_portraits, split_portraits
+from detector.training.sequence import (
+    draw_frames,
+    group_videos,
+    read_sequence,
+    validate_sequences,
+)
 from detector.training.train import TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
 
-MARGIN = 0.5  # of the face's box, shown around it
 DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
             ("transposed", 3, 16)]  # fmt: skip
 """Kind of upsampling, how often the size is halved, channels in between."""
@@ -54,6 +59,10 @@ class Recipe:
     degrade: bool = True
     weighted: bool = True
     """Class weights from the label distribution, as in the paper."""
+    oversampled: bool = False
+    """Both classes drawn equally often, in place of class weights."""
+    frames: int = 0
+    """Faces of a clip that a network of sequences learns from at a time."""
     reproduces: str = ""
     """The published row, with its figure."""
 
@@ -75,6 +84,17 @@ def _from_labels(architecture: str, reproduces: str, **changes: Any) -> Recipe:
         labelled=True,
         reproduces=reproduces,
     )
+
+
+def _studies() -> dict[str, Recipe]:
+    """What the paper left open, each against `paper-xception` on the same index."""
+    open_question = "nothing: a question the paper left open"
+    plain = replace(_from_labels("xception", open_question), weighted=False)
+    return {
+        "study-unweighted": plain,
+        "study-oversampled": replace(plain, oversampled=True),
+        "study-focal": replace(plain, settings=replace(plain.settings, focal=2.0)),
+    }
 
 
 PAPER = "cost-sensitive training on key-frame faces: "
@@ -111,10 +131,21 @@ RECIPES: dict[str, Recipe] = {
     "dfdc-inception_resnet_v2": _from_labels(
         "inception_resnet_v2", "all frames of the DFDC sample, validation: 90.9 %"
     ),
+    "celebdf-inception_v3_rnn": replace(
+        _from_labels(
+            "inception_v3_rnn", "recurrent network on Celeb-DF v2 videos: 66 %",
+            batch=128, frozen=r"^backbone\.", rate=1e-3,
+        ),
+        frames=16,
+    ),
+    **_studies(),
     "test": replace(_from_faces("test_efficientnet", **TEST), decoders=0),
     "test-labelled": _from_labels("test_efficientnet", "nothing: it takes seconds", **TEST),
+    "test-sequence": replace(
+        _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
+    ),
 }  # fmt: skip
-"""`embedded` is how the checkpoint in weights/ was made; the two tests take seconds."""
+"""`embedded` is how the checkpoint in weights/ was made; the three tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -222,22 +253,32 @@ def train_from_labels(
         raise UserError("one_class", f"The training split of {data} holds one class only.")
     network = start_network(recipe, start)
     side = network.architecture.side
-    weights = class_weights(np.array([row.fake for row in learned]))
+    # A lesson is one crop, or the crops of one clip where the network judges sequences.
+    lessons = group_videos(learned) if recipe.frames else [[row] for row in learned]
+    sides = [np.flatnonzero([lesson[0].fake == fake for lesson in lessons]) for fake in (0, 1)]
     settings = recipe.settings
-    if recipe.weighted:
+    if recipe.weighted and not recipe.oversampled:
+        weights = class_weights(np.array([lesson[0].fake for lesson in lessons]))
         settings = replace(settings, weights=(float(weights[0]), float(weights[1])))
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((settings.seed, number))
-        row = learned[int(rng.integers(len(learned)))]
-        crop = resize(read_image(data / row.crop), side, side)
-        if rng.random() < 0.5:
-            crop = np.ascontiguousarray(crop[:, ::-1])
-        return crop[None], np.array([row.fake], np.float32)
+        if recipe.oversampled:
+            lesson = lessons[int(rng.choice(sides[number % 2]))]
+        else:
+            lesson = lessons[int(rng.integers(len(lessons)))]
+        chosen = draw_frames(lesson, max(1, recipe.frames), rng)
+        crops = read_sequence(chosen, data, side, mirrored=rng.random() < 0.5)
+        return crops, np.array([chosen[0].fake], np.float32)
 
-    validations = {"val": _validate_rows(rows, "val", data, side)}
+    def validate(chosen: Sequence[Row]) -> Validation | None:
+        if recipe.frames:
+            return validate_sequences(chosen, "val", data, side, recipe.frames)
+        return _validate_rows(chosen, "val", data, side)
+
+    validations = {"val": validate(rows)}
     if leaky:
-        validations["val_leak_free"] = _validate_rows(index, "val", data, side)
+        validations["val_leak_free"] = validate(index)
     out.mkdir(parents=True, exist_ok=True)
     best = out / "best.safetensors"
 
@@ -256,7 +297,8 @@ def train_from_labels(
 
     (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1))
     log = train(
-        network, make, 1, {k: v for k, v in validations.items() if v is not None}, out, settings,
+        network, make, max(1, recipe.frames),
+        {k: v for k, v in validations.items() if v is not None}, out, settings,
         device=device, resume=resume, keep=keep, progress=progress,
     )  # fmt: skip
     draw_log(log).savefig(out / "curves.png", dpi=110)

@@ -12,7 +12,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,11 +29,19 @@ from detector.scoring import autocast, place, to_tensor
 from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""(n, 3, h, w) uint8 and (n,) float labels, 1 is fake."""
-
 Maker = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""A number -> crops, (k, side, side, 3) uint8, and their labels, (k,)."""
+"""A number -> crops, (k, side, side, 3), and their labels, (k,); for a sequence of k one label."""
+
+
+class Batch(NamedTuple):
+    """What a step learns from."""
+
+    pictures: torch.Tensor
+    """(n, 3, h, w) uint8."""
+    labels: torch.Tensor
+    """Float, 1 is fake; one a picture, or one a sequence."""
+    lengths: torch.Tensor
+    """How many of the pictures, in order, each label is about."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,6 @@ class TrainSettings:
     """How far labels are drawn from 0 and 1."""
     focal: float = 0.0
     """Exponent of the focal loss; 0 is the plain one."""
-    level: float | None = None
-    """Logit that every real face is drawn to, whatever its quality, in place of the plain loss."""
     weights: tuple[float, float] = (1.0, 1.0)
     """Loss weights of real and fake: n / (classes x n_class)."""
     frozen: str = ""
@@ -70,6 +78,8 @@ class TrainSettings:
     """Seconds between the states that a run resumes from."""
     half: bool = True
     """Half precision where the device has it."""
+    compiled: bool = False
+    """Compile the network first, which takes a C++ compiler: 1.5 times as fast on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,13 @@ class Crops(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         crops, labels = self.make(self.first + number)
-        return torch.from_numpy(crops).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        lengths = torch.full((len(labels),), len(crops) // len(labels))
+        return Batch(torch.from_numpy(crops).permute(0, 3, 1, 2), torch.from_numpy(labels), lengths)
 
 
 def _join(parts: list[Batch]) -> Batch:
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).float()
+    pictures, labels, lengths = (torch.cat(given) for given in zip(*parts, strict=True))
+    return Batch(pictures, labels.float(), lengths)
 
 
 def _calm_worker(number: int) -> None:
@@ -209,6 +221,8 @@ class _Run:
         self.model: nn.Module = self.network
         if process.count > 1:
             self.model = DistributedDataParallel(self.network)
+        if settings.compiled:
+            self.model = torch.compile(self.model)  # a wrapper: validation stays as it is
         self.averaged = {k: v.detach().clone().float() for k, v in self._state().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate, betas=(0.9, 0.99))
         self.step = 0
@@ -238,13 +252,17 @@ class _Run:
     def learn(self, batch: Batch) -> None:
         """One step."""
         s = self.settings
-        pictures = to_tensor(batch[0], self.process.device)
-        labels = batch[1].to(self.process.device)
+        pictures = to_tensor(batch.pictures, self.process.device)
+        labels = batch.labels.to(self.process.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         with autocast(self.process.device, s.half):
-            logits = self.model(pictures)
-        loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal, s.level)
+            if self.network.in_sequence:
+                each = self.model(pictures, batch.lengths).split(batch.lengths.tolist())
+                logits = torch.stack([sequence.mean() for sequence in each])
+            else:
+                logits = self.model(pictures)
+        loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
@@ -338,21 +356,13 @@ def weighted_loss(
     weights: tuple[float, float],
     smoothing: float = 0.0,
     focal: float = 0.0,
-    level: float | None = None,
 ) -> torch.Tensor:
-    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less.
-
-    The plain loss makes clean real faces certain and poor ones doubtful, so that a poor real clip
-    scores above a flawless forgery. With `level`, the distance of real faces from one logit is
-    punished instead: only evidence for manipulation raises a score.
-    """
+    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less."""
     soft = labels * (1 - 2 * smoothing) + smoothing
     loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
     if focal:
         right = torch.sigmoid(torch.where(labels > 0.5, logits, -logits))
         loss = loss * (1 - right) ** focal
-    if level is not None:
-        loss = torch.where(labels > 0.5, loss, 0.5 * (logits - level) ** 2)
     each = torch.where(labels > 0.5, weights[1], weights[0])
     return (loss * each).mean()
 
@@ -361,14 +371,18 @@ def measure(
     network: Network, validation: Validation, device: torch.device, settings: TrainSettings
 ) -> float:
     """AUC of crops, or of clips where the crops are grouped."""
+    crops, groups = validation.crops, validation.groups
+    ends = list(range(64, len(crops), 64))
+    if network.in_sequence and groups is not None:  # a group's crops stand together, in order
+        ends = (np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()
     logits = []
     with torch.inference_mode(), autocast(device, settings.half):
-        for start in range(0, len(validation.crops), 64):
-            part = torch.from_numpy(validation.crops[start : start + 64]).permute(0, 3, 1, 2)
+        for start, end in pairwise([0, *ends, len(crops)]):
+            part = torch.from_numpy(crops[start:end]).permute(0, 3, 1, 2)
             logits.append(network(to_tensor(part, device)).float().cpu().numpy())
     scores, labels = np.concatenate(logits), validation.labels
-    if validation.groups is not None:
-        _, inverse = np.unique(validation.groups, return_inverse=True)
+    if groups is not None:
+        _, inverse = np.unique(groups, return_inverse=True)
         counts = np.bincount(inverse)
         scores = np.bincount(inverse, scores) / counts
         labels = np.bincount(inverse, labels) / counts > 0.5

@@ -1,0 +1,52 @@
+"""An index of crops -> sequences of a person's faces over a clip, to learn from and measure on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.faces import resize
+from detector.records import Image
+from detector.training.datasets import Row
+from detector.training.train import Validation
+from detector.video import read_image
+
+
+def group_videos(rows: Sequence[Row]) -> list[list[Row]]:
+    """The crops of each video, in the order of time."""
+    videos: dict[str, list[Row]] = {}
+    for row in rows:
+        videos.setdefault(row.video, []).append(row)
+    return [sorted(crops, key=lambda row: row.frame) for crops in videos.values()]
+
+
+def draw_frames(rows: Sequence[Row], length: int, rng: np.random.Generator) -> list[Row]:
+    """At most `length` crops of a video in order, drawn anew each time: frames go missing."""
+    if len(rows) <= length:
+        return list(rows)
+    chosen = np.sort(rng.choice(len(rows), length, replace=False))
+    return [rows[number] for number in chosen]
+
+
+def read_sequence(rows: Sequence[Row], data: Path, side: int, mirrored: bool = False) -> Image:
+    """The crops, (n, side, side, 3), all of them mirrored or none."""
+    crops = np.stack([resize(read_image(data / row.crop), side, side) for row in rows])
+    return np.ascontiguousarray(crops[:, :, ::-1]) if mirrored else crops
+
+
+def validate_sequences(
+    rows: Sequence[Row], split: str, data: Path, side: int, length: int, most: int = 200
+) -> Validation | None:
+    """At most `most` videos of a split, evenly drawn; None where one class is missing."""
+    videos = group_videos([row for row in rows if row.split == split])
+    videos = videos[:: max(1, len(videos) // most)]
+    if len({video[0].fake for video in videos}) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    chosen = [draw_frames(video, length, rng) for video in videos]
+    counts = [len(video) for video in chosen]
+    return Validation(
+        np.concatenate([read_sequence(video, data, side) for video in chosen]),
+        np.repeat([bool(video[0].fake) for video in chosen], counts),
+        np.repeat(np.arange(len(chosen)), counts),
+    )
