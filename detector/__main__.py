@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -85,19 +85,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
 
 
-def find_clips(given: Sequence[str]) -> Iterator[Path]:
-    """Files as they are; of folders every video and image below them."""
-    from detector.video import CLIP_SUFFIXES
-
-    for name in given:
-        path = Path(name)
-        if not path.is_dir():
-            yield path
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
-        if not inside:
-            raise UserError("no_clips", f"{path} holds no video or image.")
-        yield from inside
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """--ray."""
+    parser.add_argument(
+        "--ray", action="store_true",
+        help="spread the work by Ray: over the cluster RAY_ADDRESS names, or this machine's cores",
+    )  # fmt: skip
 
 
 def set_up_scan(parser: argparse.ArgumentParser) -> None:
@@ -112,11 +105,14 @@ def set_up_scan(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_setting(parser, "key_frames", type=int, metavar="N")
     add_setting(parser, "explain", metavar="METHOD")
+    add_ray(parser)
 
 
 def run_scan(options: Options) -> int:
     """Scan files; one bad file never stops the rest."""
-    from detector.report import error_json, to_json, to_text
+    from detector.archive import scan_files
+    from detector.explain import check_method
+    from detector.report import to_text
 
     settings = Settings(
         model=options.model,
@@ -125,58 +121,17 @@ def run_scan(options: Options) -> int:
         key_frames=options.key_frames,
         explain=options.explain,
     )
-    from detector.explain import check_method
-    from detector.weights import load_detector
-
     if settings.explain:
         check_method(settings.explain)
         if options.report is None:
             raise UserError("bad_setting", "--explain needs --report DIR to write the map to.")
-    detector = load_detector(settings.model, weights=settings.weights, device=settings.device)
     failed = 0
-    for name in options.clips:
-        try:
-            clips = list(find_clips([name]))
-        except UserError as error:
-            clips, failed = [], failed + 1
-            report = error_json(name, error)
-            put_json(report) if options.jsonl else put(to_text(report))
-        for clip in clips:
-            try:
-                report = _scan_one(clip, settings, detector, options.report, to_json)
-            except UserError as error:
-                failed += 1
-                report = error_json(clip.name, error)
-            put_json(report) if options.jsonl else put(to_text(report))
+    for report in scan_files(
+        options.clips, settings, folder=options.report, ray=options.ray, watch=Bar
+    ):
+        failed += "error" in report
+        put_json(report) if options.jsonl else put(to_text(report))
     return 1 if failed else 0
-
-
-def _scan_one(
-    clip: Path,
-    settings: Settings,
-    detector: Any,
-    folder: Path | None,
-    to_json: Callable[[Any], dict[str, Any]],
-) -> dict[str, Any]:
-    from detector.pipeline import scan
-
-    with Bar(clip.name) as progress:
-        found = scan(clip, settings, detector=detector, progress=progress)
-        heatmaps = {}
-        if settings.explain and any(person.scores for person in found.people):
-            from detector.explain import explain
-            from detector.pipeline import find_face
-
-            progress("explanation", 0.0)
-            person, face = find_face(found)
-            heatmaps[settings.explain] = explain(
-                detector, face, method=settings.explain, trust=True, person=person.person
-            )
-        if folder is not None:
-            from detector.report import write_report
-
-            write_report(found, folder / clip.name, heatmaps)
-    return to_json(found)
 
 
 def set_up_explain(parser: argparse.ArgumentParser) -> None:
@@ -363,7 +318,11 @@ def set_up_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", type=Path, metavar="ROOT")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--key-frames", type=int, default=32, metavar="N")
+    parser.add_argument(
+        "--frames", default="key", metavar="key|even|all", help="the frames that are looked at"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    add_ray(parser)
     parser.add_argument("--json", choices=["-"], help="print the summary as one JSON object")
 
 
@@ -376,7 +335,7 @@ def run_prepare(options: Options) -> int:
     with Bar(options.dataset) as progress:
         rows, left_out = prepare(
             options.dataset, options.root, options.out, key_frames=options.key_frames,
-            workers=options.workers, progress=progress,
+            frames=options.frames, workers=options.workers, ray=options.ray, progress=progress,
         )  # fmt: skip
     counts = Counter((row.split, ("real", "fake")[row.fake]) for row in rows)
     summary = {
@@ -397,10 +356,19 @@ def run_prepare(options: Options) -> int:
 
 def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
-    add_model_options(parser)
+    add_setting(parser, "model", metavar="NAME")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR",
-        help="clips in real/ and fake/, described in manifest.tsv if there is one",
+        "--weights", nargs="+", metavar="PATH", help="checkpoints in place of the catalogue's"
+    )
+    add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, metavar="DIR",
+        help="clips in real/ and fake/, described in manifest.tsv if there is one, or what "
+        "`prepare` made; of several folders or checkpoints a matrix is made",
+    )  # fmt: skip
+    parser.add_argument(
+        "--robustness", action="store_true",
+        help="also encoded, shrunk, blurred, made noisy and dark, ever more strongly",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", choices=["-"], help="print the figures as one JSON object")
@@ -412,16 +380,38 @@ def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(options: Options) -> int:
     """Measure a detector on labelled clips."""
-    from detector.training.evaluate import evaluate, to_markdown
+    from detector.training.evaluate import evaluate, evaluate_all, to_markdown
     from detector.weights import load_detector, recalibrate, resolve_weights
 
-    detector = load_detector(options.model, weights=options.weights, device=options.device)
+    checkpoints = options.weights or [None]
+    detectors = {
+        Path(path).stem if path else options.model: load_detector(
+            options.model, weights=path, device=options.device
+        )
+        for path in checkpoints
+    }
+    if len(detectors) < len(checkpoints):
+        raise UserError("bad_setting", "The checkpoints of a matrix need different names.")
+    if len(options.data) * len(checkpoints) > 1:
+        if options.calibrate or options.json:
+            raise UserError("bad_setting", "--calibrate and --json go with one DIR and one PATH.")
+        with Bar("evaluating") as progress:
+            table = evaluate_all(
+                options.data, detectors, options.out, progress=progress,
+                robustness=options.robustness,
+            )  # fmt: skip
+        put(table)
+        return 0
+    (detector,) = detectors.values()
     if options.calibrate:
         detector = uncalibrated(detector)
     with Bar("evaluating") as progress:
-        figures, fresh = evaluate(options.data, detector, options.out, progress=progress)
+        figures, fresh = evaluate(
+            options.data[0], detector, options.out, progress=progress,
+            robustness=options.robustness,
+        )  # fmt: skip
     if options.calibrate:
-        checkpoint = resolve_weights(options.model, options.weights)
+        checkpoint = resolve_weights(options.model, checkpoints[0])
         recalibrate(checkpoint, options.calibrate, fresh, figures)
     put_json(figures) if options.json else put(to_markdown(figures))
     for line in figures["failed"]:

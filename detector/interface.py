@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from detector.records import (
     LABEL_TEXT,
     Calibration,
     Face,
+    Heatmap,
     Image,
     ModelInfo,
     Person,
@@ -45,7 +47,7 @@ from detector.report import describe_verdict, error_json, to_html, to_json
 from detector.scoring import Detector, Ensemble
 from detector.settings import Settings
 from detector.stress import stress
-from detector.weights import is_available, load_detector, read_catalogue, read_metadata
+from detector.weights import find_source, is_available, load_detector, read_catalogue, read_metadata
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
@@ -86,6 +88,8 @@ CSS = """
 .figures figure {margin: 0} .figures figcaption {font-size: .85rem; color: var(--body-text-color)}
 button.selected[role=tab], a.download-link, footer button, footer a, footer div
   {color: var(--body-text-color) !important}
+.missing, .missing li {color: var(--body-text-color-subdued); font-size: .85rem}
+.missing ul {columns: 2; margin: .2rem 0 0 1rem}
 .trials td, .trials th {padding: .25rem .8rem; text-align: left}
 """
 
@@ -144,13 +148,15 @@ class Visit:
     name: str = ""
     chosen: tuple[Person, Face] | None = None
     """The face that is shown, and whose it is."""
+    map: Heatmap | None = None
+    """What lies over it."""
     folder: Path | None = None
     """Where the files to download lie."""
     stop: threading.Event = field(default_factory=threading.Event)
 
     def clear(self) -> None:
         """Forget the last scan, and delete its files."""
-        self.scan = self.chosen = None
+        self.scan = self.chosen = self.map = None
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
@@ -197,18 +203,31 @@ class Detectors:
             return self._loaded[name]
 
 
+say = gr.I18n(**texts.LABELS)
+"""A key of texts.LABELS, in the language of the browser."""
+
 VISITS = Visits()
 DETECTORS = Detectors()
 
 
 def list_models() -> list[tuple[str, str]]:
-    """Every model's title and name; those without weights say so."""
+    """Title and name of every model that has weights, and where these come from."""
     catalogue = read_catalogue()
-    choices = []
-    for entry in catalogue.entries.values():
-        there = is_available(entry, catalogue)
-        choices.append((entry.title + ("" if there else " (no weights: train it)"), entry.name))
-    return choices
+    return [
+        (f"{entry.title} ({find_source(entry, catalogue)})", entry.name)
+        for entry in catalogue.entries.values()
+        if is_available(entry, catalogue)
+    ]
+
+
+def list_missing() -> str:
+    """The models that cannot be chosen, and why."""
+    catalogue = read_catalogue()
+    missing = [e.title for e in catalogue.entries.values() if not is_available(e, catalogue)]
+    if not missing:
+        return ""
+    rows = "".join(f'<li aria-disabled="true">{html.escape(title)}</li>' for title in missing)
+    return f'<div class="missing"><p>{html.escape(texts.MISSING)}</p><ul>{rows}</ul></div>'
 
 
 def measured() -> str:
@@ -382,10 +401,13 @@ def check(
     if path is None:
         return
 
+    began: dict[str, float] = {}
+
     def progress(stage: str, fraction: float) -> None:
         if stop.is_set():
             raise UserError("cancelled", "The check was cancelled.")
-        bar(min(1.0, fraction), desc=stage)
+        spent = time.monotonic() - began.setdefault(stage, time.monotonic())
+        bar(min(1.0, fraction), desc=texts.working(stage, spent, fraction))
 
     try:
         settings = Settings(model=model, key_frames=int(key_frames))
@@ -452,7 +474,9 @@ def cancel(request: gr.Request) -> str:
     return card("empty", "<p>Cancelled.</p>")
 
 
-def show_face(visit: Visit, frame: int | None, person: int | None, method: str) -> dict[str, Any]:
+def show_face(
+    visit: Visit, frame: int | None, person: int | None, method: str, opacity: float
+) -> dict[str, Any]:
     """A key frame, its face, and the heatmap of the chosen method."""
     found = visit.scan
     if found is None:
@@ -467,7 +491,7 @@ def show_face(visit: Visit, frame: int | None, person: int | None, method: str) 
         "frame": draw_boxes(found, shown),
         "timeline": draw_timeline(found, marked=face.frame_index),
         "player": face.time,
-        **show_map(visit, method),
+        **show_map(visit, method, opacity),
     }
 
 
@@ -482,7 +506,13 @@ def _face_at(found: Scan, frame: int | None, person: int | None) -> tuple[Person
     raise UserError("no_face_at_time", "There is no face in this frame that could be explained.")
 
 
-def show_map(visit: Visit, method: str) -> dict[str, Any]:
+def before_and_after(heatmap: Heatmap, opacity: float) -> tuple[Image, Image]:
+    """The face as it is, and with the map over it."""
+    crop = heatmap.face.crop
+    return crop, overlay(crop, heatmap.values, opacity=opacity)
+
+
+def show_map(visit: Visit, method: str, opacity: float) -> dict[str, Any]:
     """The heatmap of the face that is shown."""
     if visit.chosen is None:
         return {}
@@ -491,7 +521,7 @@ def show_map(visit: Visit, method: str) -> dict[str, Any]:
         maps = compute_maps(visit.model, person, face, method)
     except UserError as error:
         return {"words": error.message}
-    first = next(iter(maps.values()))
+    visit.map = first = next(iter(maps.values()))
     words = []
     for name, heatmap in maps.items():
         trust = heatmap.trust
@@ -502,7 +532,7 @@ def show_map(visit: Visit, method: str) -> dict[str, Any]:
             f"agreement {trust['agreement']:.2f}, stability {trust['stability']:.2f}."
         )
     return {
-        "slider": (face.crop, overlay(face.crop, first.values, opacity=0.85)),
+        "slider": before_and_after(first, opacity),
         "maps": figures(
             [
                 (
@@ -592,44 +622,46 @@ def build_interface() -> gr.Blocks:
     with gr.Blocks(
         title=texts.TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS // 4, KEPT_SECONDS)
     ) as blocks:
-        gr.Markdown(f"# {texts.TITLE}\n{texts.TAGLINE}")
+        gr.Markdown(f"# {texts.TITLE}")
+        gr.Markdown(say("tagline"))
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 with gr.Tabs():
-                    with gr.Tab("Clip"):
+                    with gr.Tab(say("clip")):
                         clip = gr.Video(
-                            label=texts.DROP, sources=["upload", "webcam"], elem_id="clip"
+                            label=say("drop"), sources=["upload", "webcam"], elem_id="clip"
                         )
-                    with gr.Tab("Picture"):
+                    with gr.Tab(say("picture")):
                         picture = gr.Image(
-                            label=texts.PICTURE, type="filepath", sources=["upload"],
+                            label=say("drop_picture"), type="filepath", sources=["upload"],
                             elem_id="picture",
                         )  # fmt: skip
                 with gr.Row():
-                    start = gr.Button(texts.CHECK, variant="primary", elem_id="check")
-                    stop = gr.Button(texts.CANCEL, elem_id="cancel")
-                with gr.Accordion("Settings", open=False):
+                    start = gr.Button(say("check"), variant="primary", elem_id="check")
+                    stop = gr.Button(say("cancel"), elem_id="cancel")
+                with gr.Accordion(say("settings"), open=False):
                     model = gr.Dropdown(
-                        list_models(), value=read_catalogue().default, label="Detector",
+                        list_models(), value=read_catalogue().default, label=say("detector"),
                         elem_id="model",
                     )  # fmt: skip
-                    frames = gr.Slider(4, 128, 32, step=1, label="Key frames looked at")
+                    frames = gr.Slider(4, 128, 32, step=1, label=say("frame_count"))
+                    gr.HTML(list_missing())
                 samples = sorted(EXAMPLES.glob("*.mp4"))
                 if samples:
                     gr.Examples(
-                        [[str(p)] for p in samples], [clip], label="Example clips",
+                        [[str(p)] for p in samples], [clip], label=say("examples"),
                         example_labels=[p.stem.replace("_", " ") for p in samples],
                         api_visibility="private",
                     )  # fmt: skip
             with gr.Column(scale=7, min_width=320):
                 verdict = gr.HTML(card("empty", f"<p>{texts.EMPTY}</p>"), elem_id="verdict")
         with gr.Column(visible=False) as results:
-            gr.Markdown("## Over time\nChoose a point to see that frame and its face.")
+            gr.Markdown(say("over_time"))
             timeline = gr.HTML("", js_on_load=CHOOSE_POINT, elem_id="timeline")
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
                     frame = gr.Image(
-                        label="Key frame",
+                        label=say("key_frame"),
                         interactive=False,
                         format="png",
                         buttons=["fullscreen", "download"],
@@ -640,27 +672,32 @@ def build_interface() -> gr.Blocks:
                 with gr.Column(min_width=300):
                     method = gr.Radio(
                         [(TITLES[m], m) for m in PAPER] + [(ALL_METHODS, ALL_METHODS)],
-                        value="gradcam", label="Where did the network look?", elem_id="method",
+                        value="gradcam", label=say("looked"), elem_id="method",
                     )  # fmt: skip
                     slider = gr.ImageSlider(
-                        label="The face, and the map over it", format="png", interactive=False,
+                        label=say("face_and_map"),  # type: ignore[arg-type]
+                        format="png",
+                        interactive=False,
                         elem_id="slider",
-                    )  # fmt: skip
+                    )
+                    opacity = gr.Slider(
+                        0.1, 1.0, 0.85, step=0.05, label=say("opacity"), elem_id="opacity"
+                    )
                     maps = gr.HTML(elem_id="maps")
-            gr.Markdown("## Key frames")
+            gr.Markdown(say("key_frames"))
             gallery = gr.HTML("", js_on_load=CHOOSE_POINT, elem_id="gallery")
-            gr.Markdown("## Does it hold?")
+            gr.Markdown(say("holds"))
             stressed = gr.HTML(elem_id="stressed")
-            test = gr.Button("Stress-test this clip", elem_id="stress")
-            gr.Markdown("## To take away")
+            test = gr.Button(say("stress"), elem_id="stress")
+            gr.Markdown(say("take_away"))
             sentence = gr.Textbox(
-                label="A sentence for the article", buttons=["copy"], lines=3, elem_id="sentence"
+                label=say("sentence"), buttons=["copy"], lines=3, elem_id="sentence"
             )
             files = gr.File(
-                label="Report (JSON and page) and captions", file_count="multiple",
+                label=say("files"), file_count="multiple",
                 interactive=False, elem_id="files",
             )  # fmt: skip
-        with gr.Accordion("About: what it can and cannot tell", open=False):
+        with gr.Accordion(say("about"), open=False):
             gr.Markdown(
                 texts.ABOUT.format(figures=measured(), hours=f"{KEPT_SECONDS // 60} minutes")
             )
@@ -689,39 +726,55 @@ def build_interface() -> gr.Blocks:
             for shown in check(clip, picture, model, frames, request, bar):
                 yield place({"stressed": "", **shown})
 
-        def on_first_face(clip: str | None, method: str, request: gr.Request) -> dict[Any, Any]:
+        def on_first_face(
+            clip: str | None, method: str, opacity: float, request: gr.Request
+        ) -> dict[Any, Any]:
             visit = VISITS.of(request)
             if visit.scan is None or not any(p.scores for p in visit.scan.people):
                 return place({"frame": None, "slider": None, "maps": "", "words": ""})
-            shown = show_face(visit, None, None, method)
+            shown = show_face(visit, None, None, method, opacity)
             shown.pop("player", None)
             return place(shown)
 
         def on_point(
-            clip: str | None, method: str, request: gr.Request, event: gr.EventData
+            clip: str | None,
+            method: str,
+            opacity: float,
+            request: gr.Request,
+            event: gr.EventData,
         ) -> dict[Any, Any]:
             chosen = event._data or {}
             if "frame" not in chosen:
                 return {}
-            shown = show_face(VISITS.of(request), chosen["frame"], chosen["person"], method)
+            shown = show_face(
+                VISITS.of(request), chosen["frame"], chosen["person"], method, opacity
+            )
             shown.pop("timeline", None)  # the page has marked the point, and the focus stays
             if clip is None:
                 shown.pop("player", None)
             return place(shown)
 
         def on_key_frame(
-            clip: str | None, method: str, request: gr.Request, event: gr.EventData
+            clip: str | None,
+            method: str,
+            opacity: float,
+            request: gr.Request,
+            event: gr.EventData,
         ) -> dict[Any, Any]:
             chosen = event._data or {}
             if "frame" not in chosen:
                 return {}
-            shown = show_face(VISITS.of(request), chosen["frame"], None, method)
+            shown = show_face(VISITS.of(request), chosen["frame"], None, method, opacity)
             if clip is None:
                 shown.pop("player", None)
             return place(shown)
 
-        def on_method(method: str, request: gr.Request) -> dict[Any, Any]:
-            return place(show_map(VISITS.of(request), method))
+        def on_method(method: str, opacity: float, request: gr.Request) -> dict[Any, Any]:
+            return place(show_map(VISITS.of(request), method, opacity))
+
+        def on_opacity(opacity: float, request: gr.Request) -> Any:
+            drawn = VISITS.of(request).map
+            return gr.skip() if drawn is None else before_and_after(drawn, opacity)
 
         face_parts = [frame, slider, maps, words, timeline, clip]
         hidden: dict[str, Any] = {"api_visibility": "private"}
@@ -731,13 +784,14 @@ def build_interface() -> gr.Blocks:
             [verdict, gallery, timeline, sentence, results, files, stressed],
             show_progress_on=verdict, **hidden, **shared,
         )  # fmt: skip
-        run.success(on_first_face, [clip, method], face_parts, **hidden, **shared)
+        run.success(on_first_face, [clip, method, opacity], face_parts, **hidden, **shared)
         stop.click(cancel, None, verdict, queue=False, cancels=[run], **hidden)
-        timeline.click(on_point, [clip, method], face_parts, show_progress="minimal", **hidden,
-                       **shared)  # fmt: skip
-        gallery.click(on_key_frame, [clip, method], face_parts, show_progress="minimal",
-                       **hidden, **shared)  # fmt: skip
-        method.change(on_method, method, [slider, maps, words], **hidden, **shared)
+        of_face = [clip, method, opacity]
+        quietly: dict[str, Any] = {"show_progress": "minimal", **hidden, **shared}
+        timeline.click(on_point, of_face, face_parts, **quietly)
+        gallery.click(on_key_frame, of_face, face_parts, **quietly)
+        method.change(on_method, [method, opacity], [slider, maps, words], **hidden, **shared)
+        opacity.release(on_opacity, opacity, slider, show_progress="hidden", **hidden)
         test.click(run_stress, None, stressed, **hidden, **shared)
         blocks.unload(VISITS.forget)
 
@@ -767,6 +821,7 @@ def launch(
         theme=THEME,
         css=CSS,
         run_history=False,
+        i18n=say,
         mcp_server=has_mcp(),
         max_file_size="2gb",
         show_error=True,

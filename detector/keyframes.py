@@ -50,8 +50,11 @@ def select_key_frames(frames: Iterable[Frame], *, count: int = 32) -> list[KeyFr
     return list(choose_frames(frames, count=count).key_frames())
 
 
-def choose_frames(frames: Iterable[Frame], *, count: int = 32) -> Choice:
-    """The same, with images not made yet, and with the curve of differences."""
+def choose_frames(frames: Iterable[Frame], *, count: int = 32, evenly: bool = False) -> Choice:
+    """The same, with images not made yet, and with the curve of differences.
+
+    With `evenly`, for comparison, the frames are evenly spread and differences do not matter.
+    """
     maxima: list[_Candidate] = []
     spread: list[_Candidate] = []
     stride, times, differences = 1, [], []
@@ -89,7 +92,8 @@ def choose_frames(frames: Iterable[Frame], *, count: int = 32) -> Choice:
     for _ in range(min(REACH, len(window) - 1)):  # maxima close to the end
         window.popleft()
         keep_maximum()
-    chosen = _fill(_salient(maxima, differences, count), spread, count, len(times))
+    salient = [] if evenly else _salient(maxima, differences, count)
+    chosen = _fill(salient, spread, count, len(times))
     return Choice([(c.frame, c.difference) for c in chosen], _make_curve(times, differences))
 
 

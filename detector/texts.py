@@ -6,15 +6,115 @@ from detector.records import LABEL_TEXT, Label, Scan
 from detector.verdict import FEWEST_FACES, count_above
 
 TITLE = "Unmask"
-TAGLINE = "Does a face in this clip show signs of manipulation?"
-DROP = "Drop a clip here, or record one"
-PICTURE = "Drop a picture here"
-CHECK = "Check"
-CANCEL = "Cancel"
+LABELS: dict[str, dict[str, str]] = {
+    "en": {
+        "tagline": "Does a face in this clip show signs of manipulation?",
+        "clip": "Clip",
+        "picture": "Picture",
+        "drop": "Drop a clip here, or record one",
+        "drop_picture": "Drop a picture here",
+        "check": "Check",
+        "cancel": "Cancel",
+        "settings": "Settings",
+        "detector": "Detector",
+        "frame_count": "Key frames looked at",
+        "examples": "Example clips",
+        "over_time": "## Over time\nChoose a point to see that frame and its face.",
+        "key_frame": "Key frame",
+        "looked": "Where did the network look?",
+        "face_and_map": "The face, and the map over it",
+        "opacity": "Opacity of the map",
+        "key_frames": "## Key frames",
+        "holds": "## Does it hold?",
+        "stress": "Stress-test this clip",
+        "take_away": "## To take away",
+        "sentence": "A sentence for the article",
+        "files": "Report (JSON and page) and captions",
+        "about": "About: what it can and cannot tell",
+    },
+    "de": {
+        "tagline": "Zeigt ein Gesicht in diesem Clip Spuren von Manipulation?",
+        "clip": "Clip",
+        "picture": "Bild",
+        "drop": "Clip hier ablegen oder aufnehmen",
+        "drop_picture": "Bild hier ablegen",
+        "check": "Prüfen",
+        "cancel": "Abbrechen",
+        "settings": "Einstellungen",
+        "detector": "Detektor",
+        "frame_count": "Anzahl der Schlüsselbilder",
+        "examples": "Beispielclips",
+        "over_time": "## Im Verlauf\nEin Punkt zeigt das Bild und sein Gesicht.",
+        "key_frame": "Schlüsselbild",
+        "looked": "Wohin hat das Netz geschaut?",
+        "face_and_map": "Das Gesicht und die Karte darüber",
+        "opacity": "Deckkraft der Karte",
+        "key_frames": "## Schlüsselbilder",
+        "holds": "## Hält das Ergebnis?",
+        "stress": "Diesen Clip einem Belastungstest unterziehen",
+        "take_away": "## Zum Mitnehmen",
+        "sentence": "Ein Satz für den Artikel (englisch)",
+        "files": "Bericht (JSON und Seite) und Untertitel",
+        "about": "Was es sagen kann und was nicht",
+    },
+    "es": {
+        "tagline": "¿Muestra una cara de este vídeo señales de manipulación?",
+        "clip": "Vídeo",
+        "picture": "Imagen",
+        "drop": "Suelta aquí un vídeo o graba uno",
+        "drop_picture": "Suelta aquí una imagen",
+        "check": "Comprobar",
+        "cancel": "Cancelar",
+        "settings": "Ajustes",
+        "detector": "Detector",
+        "frame_count": "Fotogramas clave examinados",
+        "examples": "Vídeos de ejemplo",
+        "over_time": "## A lo largo del tiempo\nElige un punto para ver ese fotograma y su cara.",
+        "key_frame": "Fotograma clave",
+        "looked": "¿Dónde miró la red?",
+        "face_and_map": "La cara, y el mapa sobre ella",
+        "opacity": "Opacidad del mapa",
+        "key_frames": "## Fotogramas clave",
+        "holds": "## ¿Se sostiene?",
+        "stress": "Someter este vídeo a una prueba de resistencia",
+        "take_away": "## Para llevar",
+        "sentence": "Una frase para el artículo (en inglés)",
+        "files": "Informe (JSON y página) y subtítulos",
+        "about": "Qué puede decir y qué no",
+    },
+    "fr": {
+        "tagline": "Un visage de cette vidéo montre-t-il des signes de manipulation ?",
+        "clip": "Vidéo",
+        "picture": "Image",
+        "drop": "Déposez une vidéo ici, ou enregistrez-en une",
+        "drop_picture": "Déposez une image ici",
+        "check": "Vérifier",
+        "cancel": "Annuler",
+        "settings": "Réglages",
+        "detector": "Détecteur",
+        "frame_count": "Images clés examinées",
+        "examples": "Vidéos d'exemple",
+        "over_time": "## Au fil du temps\nChoisissez un point pour voir cette image et son visage.",
+        "key_frame": "Image clé",
+        "looked": "Où le réseau a-t-il regardé ?",
+        "face_and_map": "Le visage, et la carte par-dessus",
+        "opacity": "Opacité de la carte",
+        "key_frames": "## Images clés",
+        "holds": "## Est-ce solide ?",
+        "stress": "Mettre cette vidéo à l'épreuve",
+        "take_away": "## À emporter",
+        "sentence": "Une phrase pour l'article (en anglais)",
+        "files": "Rapport (JSON et page) et sous-titres",
+        "about": "Ce qu'il peut dire, et ce qu'il ne peut pas",
+    },
+}
+"""What stands on the page whatever the clip, by language; the browser's own decides. Sentences that
+are made of a scan's numbers are English."""
 EMPTY = (
     "Drop a clip and press Check. Nothing leaves this machine: the file is looked at here and "
     "deleted afterwards."
 )
+MISSING = "Not to be chosen, for want of weights: python -m detector train makes them."
 SYMBOLS = {
     Label.MANIPULATED: "▲", Label.NO_SIGNS: "●", Label.INCONCLUSIVE: "◆", Label.NO_FACE: "○",
 }  # fmt: skip
@@ -58,6 +158,13 @@ run history, no analytics, no fonts or scripts from elsewhere; it works with the
 Unmask, an explainable deepfake detector for video, grown out of "Unmasking Deepfake Faces from
 Videos Using an Explainable Cost-Sensitive Deep Learning Approach".
 """
+
+
+def working(stage: str, spent: float, fraction: float) -> str:
+    """What is being done, and once that can be guessed, how long it will take."""
+    if spent < 1 or not 0.05 < fraction < 1:
+        return stage
+    return f"{stage}, about {spent * (1 - fraction) / fraction:.0f} s left"
 
 
 def summary(found: Scan) -> str:

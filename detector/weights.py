@@ -302,16 +302,21 @@ def _fetch(entry: Entry, download: bool) -> tuple[Path, str]:
         ) from error
 
 
-def is_available(entry: Entry, catalogue: Catalogue | None = None) -> bool:
-    """Whether a model can be used without a download."""
+def find_source(entry: Entry, catalogue: Catalogue | None = None) -> str | None:
+    """Where a model's weights lie on this machine: embedded, cache, or ensemble; None without."""
     catalogue = catalogue or read_catalogue()
     if entry.members:
-        return all(is_available(catalogue.find(m), catalogue) for m in entry.members)
+        found = [find_source(catalogue.find(m), catalogue) for m in entry.members]
+        return "ensemble" if all(found) else None
     try:
-        _locate(entry, catalogue, download=False)
+        return _locate(entry, catalogue, download=False)[1]
     except UserError:
-        return False
-    return True
+        return None
+
+
+def is_available(entry: Entry, catalogue: Catalogue | None = None) -> bool:
+    """Whether a model can be used without a download."""
+    return find_source(entry, catalogue) is not None
 
 
 def load_network(checkpoint: Checkpoint) -> Network:

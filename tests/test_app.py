@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from playwright.sync_api import Page, expect, sync_playwright
 
 import detector.interface as interface
+from detector import texts
 from detector.provenance import hash_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -205,10 +206,32 @@ def test_mcp_offers_the_two_tools(address: str) -> None:
     assert len(tools) == 2
 
 
-def test_models_without_weights_say_so() -> None:
-    titles = dict((name, title) for title, name in interface.list_models())
-    assert "no weights" in titles["xception"]
-    assert "no weights" not in titles["efficientnet_lite0"]
+def test_models_without_weights_cannot_be_chosen() -> None:
+    titles = {name: title for title, name in interface.list_models()}
+    assert titles["efficientnet_lite0"].endswith("(embedded)")
+    assert "xception" not in titles
+    assert "<li aria-disabled" in interface.list_missing()
+    assert "Xception" in interface.list_missing()
+
+
+def test_every_language_says_everything() -> None:
+    english = texts.LABELS["en"]
+    assert {"de", "es", "fr"} < set(texts.LABELS)
+    for said in texts.LABELS.values():
+        assert said.keys() == english.keys()
+        for key, value in said.items():
+            assert value.startswith("## ") == english[key].startswith("## ")
+
+
+@browser_test
+def test_labels_follow_the_browsers_language(address: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(locale="de-DE")
+        page.goto(address)
+        page.get_by_role("button", name="Prüfen", exact=True).wait_for(timeout=PATIENCE)
+        expect(page.locator("body")).to_contain_text(texts.LABELS["de"]["tagline"])
+        browser.close()
 
 
 def test_nothing_was_sent_anywhere(outgoing: list[object]) -> None:

@@ -227,6 +227,21 @@ def test_labelled_recipe_trains_and_is_evaluated(
     assert "confusion" in (tmp_path / "out" / "table.md").read_text()
 
 
+def test_other_frames_than_key_frames(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    clip(root / "real" / "a.mp4")
+    clip(root / "fake" / "b.mp4")
+    counts = {}
+    for frames in ("key", "even", "all"):
+        rows, _ = prepare("folder", root, tmp_path / frames, key_frames=2, frames=frames)
+        counts[frames] = len(rows)
+    assert counts["key"] == counts["even"] == 4
+    assert counts["all"] > 4
+    with pytest.raises(UserError) as caught:
+        prepare("folder", root, tmp_path / "none", frames="odd")
+    assert caught.value.code == "bad_setting"
+
+
 def test_prepare_from_the_command_line(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["prepare", "folder", str(prepared.parent), str(prepared), "--json", "-"])
     summary = json.loads(capsys.readouterr().out)

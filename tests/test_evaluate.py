@@ -19,6 +19,7 @@ from detector.training.evaluate import (
     find_labelled,
 )
 from detector.training.recipes import RECIPES, find_recipe, start_network
+from detector.training.robustness import ALTERATIONS, Faces, draw_curves, sweep
 from detector.weights import read_metadata, resolve_weights, verify_checkpoint
 
 
@@ -135,3 +136,60 @@ def test_embedded_recipe_starts_from_imagenet() -> None:
     scratch = start_network(RECIPES["embedded"], "scratch").backbone.conv_stem.weight
     assert bool((first == second).all())
     assert not bool((first == scratch).all())
+
+
+def test_robustness_by_hand() -> None:
+    """A detector of brightness: gamma moves every clip alike, and darkness parts them as before."""
+
+    class Brightness:
+        def score(self, crops: list[np.ndarray]) -> np.ndarray:
+            return np.array([c.mean() for c in crops])
+
+    clips = [
+        Faces(fake, f"{fake}{n}", (np.full((64, 64, 3), 60 + 90 * fake + 5 * n, np.uint8),))
+        for n in range(4)
+        for fake in (False, True)
+    ]
+    curves = sweep(clips, Brightness())  # type: ignore[arg-type]
+    assert set(curves) == {"h264", "JPEG", "size", "blur", "noise", "gamma"}
+    for curve in curves.values():
+        assert curve[0][0] is None
+        assert [auc for _, auc, *_ in curve] == pytest.approx([1.0] * len(curve))
+    draw_curves(curves)
+
+
+def test_alterations_grow_stronger() -> None:
+    image = portrait()
+    for alteration in ALTERATIONS:
+        if alteration.title == "gamma":
+            continue
+        harm = [
+            float(np.abs(
+                cv2.resize(alteration.apply(s, image), image.shape[1::-1]).astype(float) - image
+            ).mean())
+            for s in alteration.strengths
+        ]  # fmt: skip
+        assert harm == sorted(harm), alteration.title
+        assert harm[0] > 0
+
+
+def test_a_matrix_of_checkpoints_and_data(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        for label in ("real", "fake"):
+            folder = tmp_path / name / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                write_clip(folder / f"{label}{number}.mp4", face_clip(4 + number))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(checkpoint.read_bytes())
+    code = main([
+        "evaluate", "--weights", str(checkpoint), str(other), "--data", str(tmp_path / "one"),
+        str(tmp_path / "two"), "--out", str(tmp_path / "out"), "--device", "cpu",
+    ])  # fmt: skip
+    assert code == 0
+    table = capsys.readouterr().out
+    assert "| video AUC | one | two |" in table
+    assert table.count("| tiny |") == table.count("| other |") == 1
+    assert (tmp_path / "out" / "tiny-on-two" / "figures.json").is_file()

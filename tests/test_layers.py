@@ -11,9 +11,9 @@ import detector
 
 ROOT = Path(detector.__file__).parent
 ORDER = [
-    "errors", "records", "settings", "video", "provenance", "keyframes", "masks", "faces",
-    "architectures", "scoring", "weights", "verdict", "explain", "charts", "report", "pipeline",
-    "stress", "training", "texts", "interface", "__main__",
+    "errors", "records", "settings", "workers", "video", "provenance", "keyframes", "masks",
+    "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
+    "pipeline", "archive", "stress", "training", "texts", "interface", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 
@@ -23,6 +23,7 @@ SOLE_IMPORTERS = {
     "timm": "architectures",
     "huggingface_hub": "weights",
     "gradio": "interface",
+    "ray": "workers",
 }
 
 

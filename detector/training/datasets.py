@@ -8,7 +8,6 @@ goes on where it was after a kill. The index is one CSV file, the crops lie besi
 import csv
 import hashlib
 import json
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,10 +19,13 @@ import numpy as np
 from detector.errors import UserError
 from detector.faces import MARGIN, FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
+from detector.records import KeyFrame
 from detector.settings import Progress, Settings, silent
 from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip, read_image
 from detector.weights import write_whole
+from detector.workers import spread
 
+FRAMES = "key", "even", "all"
 SPLITS = "train", "val", "test"
 SHARES = 0.8, 0.1, 0.1
 CROP_SIDE = 320  # pixels; larger crops are reduced
@@ -258,14 +260,19 @@ def prepare(
     out: Path,
     *,
     key_frames: int = 32,
+    frames: str = "key",
     margin: float = MARGIN,
     workers: int = 1,
+    ray: bool = False,
     progress: Progress = silent,
 ) -> tuple[list[Row], list[str]]:
     """Cut the faces of a set; the index, and what was left out and why.
 
-    What was cut before is not cut again. Writes index.csv and left_out.txt.
+    `frames` says of which: `key` frames, as many `even`ly spread, or `all`. What was cut before is
+    not cut again. Writes index.csv and left_out.txt.
     """
+    if frames not in FRAMES:
+        raise UserError("bad_setting", f"Frames are one of {', '.join(FRAMES)}, not {frames!r}.")
     if name not in READERS:
         raise UserError(
             "bad_setting", f"There is no data set {name!r}. Known are: {', '.join(READERS)}."
@@ -277,9 +284,9 @@ def prepare(
     if not sources:
         raise UserError("no_data", f"{root} holds nothing in the layout of {name}.")
     (out / "parts").mkdir(parents=True, exist_ok=True)
-    jobs = [(source, out, key_frames, margin) for source in sources]
+    jobs = [Job(source, out, frames, key_frames, margin) for source in sources]
     rows: list[Row] = []
-    for number, (made, complaint) in enumerate(_run(jobs, workers)):
+    for number, (made, complaint) in enumerate(spread(cut_source, jobs, workers=workers, ray=ray)):
         rows += made
         if complaint:
             complaints.append(complaint)
@@ -303,34 +310,35 @@ def check_rows(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-Job = tuple[Source, Path, int, float]
+@dataclass(frozen=True)
+class Job:
+    """One video to cut faces from."""
 
-
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[list[Row], str | None]]:
-    if workers <= 1:
-        yield from map(cut_source, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(cut_source, jobs)
+    source: Source
+    out: Path
+    frames: str
+    key_frames: int
+    margin: float
 
 
 def cut_source(job: Job) -> tuple[list[Row], str | None]:
     """The crops of one video, from its part file if it was cut before; or why there are none."""
-    source, out, key_frames, margin = job
+    source, out = job.source, job.out
     key = hashlib.sha256(source.path.encode()).hexdigest()[:16]
     part = out / "parts" / f"{key}.csv"
     if part.is_file():
         rows = [replace(r, split=source.split or "train") for r in read_index(part)]
         return rows, None if rows else f"{source.path}: no face"
     try:
-        rows = list(_cut(source, out, key, key_frames, margin))
+        rows = list(_cut(job, key))
     except UserError as error:
         return [], f"{source.path}: {error.message}"
     write_index(part, rows)
     return rows, None if rows else f"{source.path}: no face"
 
 
-def _cut(source: Source, out: Path, key: str, key_frames: int, margin: float) -> Iterator[Row]:
+def _cut(job: Job, key: str) -> Iterator[Row]:
+    source, out = job.source, job.out
     row = Row(
         crop="", fake=int(source.fake), video=key, group="+".join(source.people),
         dataset=source.dataset, method=source.method, split=source.split or "train",
@@ -345,9 +353,15 @@ def _cut(source: Source, out: Path, key: str, key_frames: int, margin: float) ->
         yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1])
         return
     is_image = Path(source.path).suffix.lower() in IMAGE_SUFFIXES
-    choice = choose_frames(Clip(source.path, Settings()), count=1 if is_image else key_frames)
-    finder = FaceFinder(margin=margin)
-    people = group_people([f for k in choice.key_frames() for f in finder.find([k])])
+    clip = Clip(source.path, Settings())
+    looked_at: Iterable[KeyFrame]
+    if job.frames == "all":
+        looked_at = (KeyFrame(f.index, f.time, 0.0, f.image) for f in clip)
+    else:
+        count = 1 if is_image else job.key_frames
+        looked_at = choose_frames(clip, count=count, evenly=job.frames == "even").key_frames()
+    finder = FaceFinder(margin=job.margin)
+    people = group_people([face for frame in looked_at for face in finder.find([frame])])
     for person in people[:1]:  # the sets film one person; others pass by
         for face in person.faces:
             if face.unfit is not None:

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 
 from detector.errors import UserError
 from detector.pipeline import scan
-from detector.records import Calibration, Label
+from detector.records import Calibration, Image, Label
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.training import metrics
 from detector.training.datasets import read_index
+from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
 from detector.verdict import by_suspicion, choose_label, mean_interval, to_probability
 from detector.video import CLIP_SUFFIXES, read_image
@@ -50,6 +51,8 @@ class ClipScore:
 
     clip: LabelledClip
     logits: np.ndarray = field(repr=False, compare=False)
+    crops: tuple[Image, ...] = field(default=(), repr=False, compare=False)
+    """Some of the faces, for a robustness sweep."""
 
     @property
     def logit(self) -> float:
@@ -108,8 +111,15 @@ def score_clips(
         if not people:
             failed.append(f"{clip.path.name}: no face that can be judged")
             continue
-        scores.append(ClipScore(clip, np.array([s.logit for s in people[0].scores])))
+        logits = np.array([s.logit for s in people[0].scores])
+        scores.append(ClipScore(clip, logits, _some([s.face.crop for s in people[0].scores])))
     return scores, failed
+
+
+def _some(given: Sequence[Any] | np.ndarray) -> tuple[Any, ...]:
+    """A few of a clip's crops, evenly spread."""
+    places = np.linspace(0, len(given) - 1, min(len(given), CROPS_EACH)).round().astype(int)
+    return tuple(given[place] for place in places)
 
 
 def score_index(
@@ -139,7 +149,8 @@ def score_index(
         row = rows[inside[0]]
         kind = row.method if row.fake else "real"
         clip = LabelledClip(Path(video), bool(row.fake), kind, row.dataset, row.method, row.group)
-        scores.append(ClipScore(clip, logits[inside]))
+        crops = tuple(read_image(folder / rows[i].crop) for i in _some(inside))
+        scores.append(ClipScore(clip, logits[inside], crops))
     return scores, labels, logits
 
 
@@ -274,12 +285,14 @@ def evaluate(
     out: Path,
     settings: Settings | None = None,
     progress: Progress = silent,
+    *,
+    robustness: bool = False,
 ) -> tuple[dict[str, Any], Calibration]:
     """Measure on labelled clips, or on the test split of an index that `prepare` made.
 
     Writes figures.json, scores.csv, table.md and pictures to `out`. The figures are by the
     detector's own calibration, or, where it has none, by one made from these clips, which comes
-    second.
+    second. With `robustness`, also under a sweep of alterations.
     """
     frames = None
     failed: list[str] = []
@@ -296,6 +309,11 @@ def evaluate(
     if frames is not None:
         figures["frames"] = frame_figures(frames[0], frames[1], calibration)
     figures["failed"] = failed
+    if robustness:
+        faces = [Faces(s.clip.fake, s.clip.group, s.crops) for s in scores]
+        figures["robustness"] = sweep(faces, detector, progress)
+        out.mkdir(parents=True, exist_ok=True)
+        draw_curves(figures["robustness"]).savefig(out / "robustness.png", dpi=110)
     figures["calibration"] = {k: v for k, v in asdict(calibration).items() if k != "real_logits"}
     out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
@@ -311,12 +329,40 @@ def evaluate(
     return figures, fresh
 
 
+def evaluate_all(
+    folders: Sequence[Path],
+    detectors: dict[str, Detector | Ensemble],
+    out: Path,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+    *,
+    robustness: bool = False,
+) -> str:
+    """Every detector on every data set, each in a folder of its own; a matrix of video AUC."""
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError("bad_setting", "The folders of a matrix need different names.")
+    lines = ["| video AUC | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for title, detector in detectors.items():
+        cells = []
+        for folder in folders:
+            place = out / f"{title}-on-{folder.name}"
+            figures, _ = evaluate(
+                folder, detector, place, settings, progress, robustness=robustness
+            )
+            cells.append(_cell(figures["auc"]))
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    table = "\n".join(lines) + "\n"
+    (out / "matrix.md").write_text(table)
+    return table
+
+
+def _cell(value: Sequence[float]) -> str:
+    return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+
+
 def to_markdown(figures: dict[str, Any]) -> str:
     """The figures as tables."""
-
-    def cell(value: list[float]) -> str:
-        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
-
     lines = []
     if "frames" in figures:
         f = figures["frames"]
@@ -329,15 +375,19 @@ def to_markdown(figures: dict[str, Any]) -> str:
         ]
         lines.append("")
     lines += ["| figure, per clip | value (95 % interval) |", "|---|---|"]
-    lines.append(f"| AUC, all {figures['clips']} clips | {cell(figures['auc'])} |")
+    lines.append(f"| AUC, all {figures['clips']} clips | {_cell(figures['auc'])} |")
     for kind, value in figures["auc_by_kind"].items():
-        lines.append(f"| AUC, {kind} against all real | {cell(value)} |")
+        lines.append(f"| AUC, {kind} against all real | {_cell(value)} |")
     for name, value in figures["auc_by_dataset"].items():
-        lines.append(f"| AUC within {name} | {cell(value)} |")
-    lines.append(f"| average precision | {cell(figures['average_precision'])} |")
-    lines.append(f"| equal error rate | {cell(figures['equal_error_rate'])} |")
+        lines.append(f"| AUC within {name} | {_cell(value)} |")
+    lines.append(f"| average precision | {_cell(figures['average_precision'])} |")
+    lines.append(f"| equal error rate | {_cell(figures['equal_error_rate'])} |")
     for name in ("brier", "calibration_error", "log_loss"):
         lines.append(f"| {name.replace('_', ' ')} | {figures[name]:.3f} |")
+    if "robustness" in figures:
+        lines += ["", "| altered | video AUC, untouched first, then ever stronger |", "|---|---|"]
+        for name, curve in figures["robustness"].items():
+            lines.append(f"| {name} | " + ", ".join(f"{auc:.2f}" for _, auc, *_ in curve) + " |")
     lines += ["", "| verdicts | manipulated | inconclusive | no_signs |", "|---|---|---|---|"]
     for title, table in (
         ("", figures["verdicts"]),

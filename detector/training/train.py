@@ -218,7 +218,7 @@ class _Run:
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)
-        self.model: nn.Module = self.network
+        self.model: Callable[..., torch.Tensor] = self.network
         if process.count > 1:
             self.model = DistributedDataParallel(self.network)
         if settings.compiled:
