@@ -2,10 +2,11 @@
 
     python -m benchmarks.explanations FACES [--forgeries 200]
 
-FACES is a folder of real faces. Prints three tables: speed as a ratio to one forward pass; rank
+FACES is a folder of real faces. Prints four tables: speed as a ratio to one forward pass; rank
 correlation of each map with that of the network whose weights were randomised layer by layer, from
 the last to the first (Adebayo et al., 2018: it must fall); and, on forgeries whose altered pixels
-are known, how well each method points at them, beside random maps, the face's centre and occlusion.
+are known, how well each method points at them, beside random maps, the face's centre and occlusion,
+and how far the methods agree with one another.
 """
 
 import argparse
@@ -122,10 +123,11 @@ def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
 
 
 def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
-    """The third table: forgeries that the detector itself finds."""
+    """The third and fourth table, of forgeries that the detector itself finds."""
     rng = np.random.default_rng(0)
     names = [*POINTED, "occlusion", "random", "centre"]
     figures: dict[str, list[tuple[float, float, float]]] = {n: [] for n in names}
+    agreement = np.zeros((len(POINTED), len(POINTED)))
     found = tried = 0
     while found < wanted and tried < wanted * 20:
         _, fake = forger.pair(tried, (77, tried))
@@ -139,6 +141,9 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
         maps["occlusion"] = occlusion(detector, fake.image)
         maps["random"] = np.maximum(random_map(fake.image.shape[0], rng), 0)
         maps["centre"] = centre_map(fake.image.shape[0])
+        for row, first in enumerate(POINTED):
+            for column, second in enumerate(POINTED):
+                agreement[row, column] += rank_correlation(maps[first], maps[second])
         for name, values in maps.items():
             peak = np.unravel_index(int(np.argmax(values)), values.shape)
             total = float(values.sum())
@@ -149,10 +154,14 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
     print("|---|---|---|---|")
     for name, rows in figures.items():
         print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in np.mean(rows, axis=0)) + " |")
+    print("\n| mean rank correlation | " + " | ".join(POINTED) + " |")
+    print("|---" * (len(POINTED) + 1) + "|")
+    for name, values in zip(POINTED, agreement / max(1, found), strict=True):
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
 
 
 def main() -> None:
-    """Print all three."""
+    """Print all four."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path)
     parser.add_argument("--forgeries", type=int, default=200)
