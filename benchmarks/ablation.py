@@ -33,6 +33,7 @@ def variants() -> dict[str, Recipe]:
     return {
         "everything": whole,
         "without degradation": replace(whole, degrade=False),
+        "without the common level": replace(whole, settings=replace(whole.settings, level=None)),
         "without decoders": replace(whole, decoders=0),
         **{f"without {kind}": without(kind) for kind in KINDS},
     }

@@ -736,35 +736,18 @@ def build_interface() -> gr.Blocks:
             shown.pop("player", None)
             return place(shown)
 
-        def on_point(
-            clip: str | None,
-            method: str,
-            opacity: float,
-            request: gr.Request,
+        def on_choice(
+            clip: str | None, method: str, opacity: float, request: gr.Request,
             event: gr.EventData,
-        ) -> dict[Any, Any]:
+        ) -> dict[Any, Any]:  # fmt: skip
+            """A point of the chart, which names a person, or a key frame, which does not."""
             chosen = event._data or {}
             if "frame" not in chosen:
                 return {}
-            shown = show_face(
-                VISITS.of(request), chosen["frame"], chosen["person"], method, opacity
-            )
-            shown.pop("timeline", None)  # the page has marked the point, and the focus stays
-            if clip is None:
-                shown.pop("player", None)
-            return place(shown)
-
-        def on_key_frame(
-            clip: str | None,
-            method: str,
-            opacity: float,
-            request: gr.Request,
-            event: gr.EventData,
-        ) -> dict[Any, Any]:
-            chosen = event._data or {}
-            if "frame" not in chosen:
-                return {}
-            shown = show_face(VISITS.of(request), chosen["frame"], None, method, opacity)
+            person = chosen["person"]
+            shown = show_face(VISITS.of(request), chosen["frame"], person, method, opacity)
+            if person is not None:
+                shown.pop("timeline", None)  # the page has marked the point; the focus stays
             if clip is None:
                 shown.pop("player", None)
             return place(shown)
@@ -784,12 +767,12 @@ def build_interface() -> gr.Blocks:
             [verdict, gallery, timeline, sentence, results, files, stressed],
             show_progress_on=verdict, **hidden, **shared,
         )  # fmt: skip
-        run.success(on_first_face, [clip, method, opacity], face_parts, **hidden, **shared)
-        stop.click(cancel, None, verdict, queue=False, cancels=[run], **hidden)
         of_face = [clip, method, opacity]
+        run.success(on_first_face, of_face, face_parts, **hidden, **shared)
+        stop.click(cancel, None, verdict, queue=False, cancels=[run], **hidden)
         quietly: dict[str, Any] = {"show_progress": "minimal", **hidden, **shared}
-        timeline.click(on_point, of_face, face_parts, **quietly)
-        gallery.click(on_key_frame, of_face, face_parts, **quietly)
+        timeline.click(on_choice, of_face, face_parts, **quietly)
+        gallery.click(on_choice, of_face, face_parts, **quietly)
         method.change(on_method, [method, opacity], [slider, maps, words], **hidden, **shared)
         opacity.release(on_opacity, opacity, slider, show_progress="hidden", **hidden)
         test.click(run_stress, None, stressed, **hidden, **shared)

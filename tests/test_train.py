@@ -12,7 +12,13 @@ import torch
 from detector.architectures import Architecture, Network, build_network
 from detector.errors import UserError
 from detector.training.metrics import class_weights
-from detector.training.train import TrainSettings, Validation, train, weighted_loss
+from detector.training.train import (
+    TrainSettings,
+    Validation,
+    paired_loss,
+    train,
+    weighted_loss,
+)
 
 SIDE = 64
 FAST = TrainSettings(
@@ -182,3 +188,24 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
             assert torch.allclose(value, two[name], atol=2e-3), name
     start = flat_network().state_dict()
     assert not torch.allclose(start["backbone.0.weight"], one["backbone.0.weight"], atol=4e-3)
+
+
+def test_paired_loss_by_hand() -> None:
+    labels = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    logits = torch.tensor([-1.0, 2.0, -2.0, -4.0])  # the second pair holds two real halves
+    order = torch.nn.functional.softplus(torch.tensor(-3.0)) / 2
+    level = 0.2 * (1.0 + 0.0 + 4.0) / 3
+    assert paired_loss(logits, labels, -2.0).item() == pytest.approx(order.item() + level, abs=1e-6)
+
+
+def test_a_pair_of_which_nothing_can_be_told_ends_at_the_level() -> None:
+    """Where cross-entropy would answer with even odds, far above a clean real face."""
+    labels = torch.tensor([0.0, 1.0])
+    z = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([z], lr=0.1)
+    for _ in range(300):
+        loss = paired_loss(z.repeat(2), labels, -2.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert z.item() == pytest.approx(-2, abs=0.01)
