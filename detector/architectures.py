@@ -179,9 +179,8 @@ class SequenceNetwork(Network):
 
     def judge(self, features: torch.Tensor) -> torch.Tensor:
         """Sequences of features, (b, n, features) -> the logits of their pictures, (b, n)."""
-        with torch.autocast(features.device.type, enabled=False):
-            states, _ = self.recurrent(features.float())
-            return self.head(self.drop(states)).squeeze(2)
+        states, _ = self.recurrent(features)
+        return self.head(self.drop(states)).squeeze(2)
 
 
 class InContext(Network):
@@ -195,12 +194,12 @@ class InContext(Network):
         super().__init__(network.architecture, network.backbone)
         self.network, self.place = network, place
         with torch.no_grad():
-            self.others = network.features(pictures).float()
+            self.others = network.features(pictures)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Each picture in the place of the variable one: the person's logits, (n,)."""
-        features = self.network.features(pictures).float()
-        whole = self.others[None].repeat(len(features), 1, 1)
+        features = self.network.features(pictures)
+        whole = self.others.to(features.dtype)[None].repeat(len(features), 1, 1)
         whole = torch.cat(
             [whole[:, : self.place], features[:, None], whole[:, self.place + 1 :]], dim=1
         )

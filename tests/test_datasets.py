@@ -179,7 +179,7 @@ def test_preparation_goes_on_where_it_was(prepared: Path, monkeypatch: pytest.Mo
     whole = datasets._cut
 
     def watched(*arguments: object):
-        cut.append(arguments[2])
+        cut.append(arguments[1])
         return whole(*arguments)
 
     monkeypatch.setattr(datasets, "_cut", watched)

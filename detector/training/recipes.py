@@ -149,7 +149,8 @@ RECIPES: dict[str, Recipe] = {
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
     ),
 }  # fmt: skip
-"""`embedded` is how the checkpoint in weights/ was made, in one go (the card tells of its stages); the three tests take seconds."""
+"""`embedded` is how the checkpoint in weights/ was made, in one go: the model card tells of its
+stages. The three tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
