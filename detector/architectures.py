@@ -148,9 +148,9 @@ class Network(nn.Module):
 class SequenceNetwork(Network):
     """A backbone's features of a person's faces, in order, under a recurrent layer.
 
-    Every face gets a logit that knows the others; their mean, as everywhere, is the person's, so a
-    face's share of the answer is its own logit. Frames without a fit face are left out: the
-    recurrent layer passes over them.
+    Every face gets a logit that knows the others; training sees their mean, so a face's share of
+    the answer is its own logit. Frames without a fit face are left out: the recurrent layer passes
+    over them.
     """
 
     def __init__(self, architecture: Architecture, backbone: nn.Module, features: int) -> None:
@@ -186,7 +186,7 @@ class SequenceNetwork(Network):
 class InContext(Network):
     """A sequence network as a function of one of its pictures, the others as they are.
 
-    Its logit is the person's, so that what explains a single face explains this one too.
+    Its logit is the person's mean, so that what explains a single face explains this one too.
     """
 
     def __init__(self, network: SequenceNetwork, pictures: torch.Tensor, place: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from detector.records import Face, Image, Label, Scan, Verdict
 from detector.scoring import Scorer
 from detector.settings import Progress, silent
-from detector.verdict import choose_label, mean_interval, to_probability
+from detector.verdict import choose_label, median_interval, to_probability
 from detector.video import Recoder
 
 
@@ -81,8 +81,8 @@ def _try(name: str, faces: Sequence[Face], alter: object, found: Scan, detector:
     crops = [face.crop for face in faces]
     if callable(alter):
         crops = alter(crops)
-    mean, low, high = mean_interval(detector.score(crops))
+    middle, low, high = median_interval(detector.score(crops))
     bounds = to_probability(low, found.calibration), to_probability(high, found.calibration)
     return Trial(
-        name, to_probability(mean, found.calibration), choose_label(bounds, found.calibration)
+        name, to_probability(middle, found.calibration), choose_label(bounds, found.calibration)
     )

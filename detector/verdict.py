@@ -17,6 +17,7 @@ from detector.records import (
 FRAMES_PER_OPINION = 3  # neighbouring key frames show nearly the same: three count as one opinion
 USUAL_SPREAD = 1.2  # logits between frames of one clip; stands in where there are few frames
 SPREAD_WEIGHT = 3  # frames that this prior spread counts for
+MEDIAN_SPREAD = 1.2533  # of a median, in deviations of a mean: the root of pi / 2
 CONFIDENCE = 1.96  # standard deviations on either side: 95 %
 FEWEST_FACES = 3  # a person seen less often does not decide a clip alone
 
@@ -27,13 +28,16 @@ def to_probability(logit: float, calibration: Calibration) -> float:
     return float(1 / (1 + np.exp(-scaled)))
 
 
-def mean_interval(logits: np.ndarray) -> tuple[float, float, float]:
-    """The mean logit and its 95 % interval, wider the fewer the frames and the more they differ."""
-    mean = float(logits.mean())
-    squares = float(((logits - mean) ** 2).sum()) + SPREAD_WEIGHT * USUAL_SPREAD**2
-    spread = np.sqrt(squares / (len(logits) - 1 + SPREAD_WEIGHT))
+def median_interval(logits: np.ndarray) -> tuple[float, float, float]:
+    """The median logit and its 95 % interval, wider the fewer the frames and the more they differ.
+
+    Spurious evidence comes in bursts (a blink, a turn of the head) and moves a mean, not a median.
+    """
+    middle = float(np.median(logits))
+    squares = float(((logits - logits.mean()) ** 2).sum()) + SPREAD_WEIGHT * USUAL_SPREAD**2
+    spread = MEDIAN_SPREAD * np.sqrt(squares / (len(logits) - 1 + SPREAD_WEIGHT))
     reach = CONFIDENCE * spread / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OPINION))
-    return mean, mean - float(reach), mean + float(reach)
+    return middle, middle - float(reach), middle + float(reach)
 
 
 def judge_person(
@@ -45,8 +49,8 @@ def judge_person(
         raise ValueError(f"{len(fit)} faces were to be scored, {len(logits)} logits came")
     if not fit:
         return PersonVerdict(person, (), Verdict(Label.INCONCLUSIVE, None, None, _unfit(person)))
-    mean, low, high = mean_interval(np.asarray(logits, float))
-    probability = to_probability(mean, calibration)
+    middle, low, high = median_interval(np.asarray(logits, float))
+    probability = to_probability(middle, calibration)
     interval = to_probability(low, calibration), to_probability(high, calibration)
     scores = tuple(
         FaceScore(face, float(logit), to_probability(float(logit), calibration))

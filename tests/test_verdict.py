@@ -9,7 +9,7 @@ from detector.verdict import (
     count_above,
     judge_clip,
     judge_person,
-    mean_interval,
+    median_interval,
     to_probability,
 )
 
@@ -44,9 +44,14 @@ def test_frames_that_disagree_are_inconclusive() -> None:
     assert "3 of 6 look manipulated" in verdict.reasons[0]
 
 
+def test_a_clip_manipulated_in_part_is_never_free_of_signs() -> None:
+    assert judge([-5.0] * 20).verdict.label is Label.NO_SIGNS
+    assert judge([-5.0] * 20 + [9.0] * 8).verdict.label is Label.INCONCLUSIVE
+
+
 def test_interval_narrows_with_frames_and_widens_with_disagreement() -> None:
     def width(logits: list[float]) -> float:
-        _, low, high = mean_interval(np.array(logits))
+        _, low, high = median_interval(np.array(logits))
         return high - low
 
     assert width([1.0] * 30) < width([1.0] * 9) < width([1.0])

@@ -25,7 +25,7 @@ from detector.training import metrics
 from detector.training.datasets import read_index
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
-from detector.verdict import by_suspicion, choose_label, mean_interval, to_probability
+from detector.verdict import by_suspicion, choose_label, median_interval, to_probability
 from detector.video import CLIP_SUFFIXES, read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
@@ -56,8 +56,8 @@ class ClipScore:
 
     @property
     def logit(self) -> float:
-        """The clip's own: the mean."""
-        return float(self.logits.mean())
+        """The clip's own: the median."""
+        return float(np.median(self.logits))
 
 
 def find_labelled(folder: Path) -> list[LabelledClip]:
@@ -175,8 +175,10 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
         calibrated=True,
         real_logits=tuple(sorted(round(s.logit, 4) for s in reals)),
     )
-    lows = sorted((to_probability(mean_interval(s.logits)[1], whole) for s in reals), reverse=True)
-    highs = sorted(to_probability(mean_interval(s.logits)[2], whole) for s in fakes)
+    lows = sorted(
+        (to_probability(median_interval(s.logits)[1], whole) for s in reals), reverse=True
+    )
+    highs = sorted(to_probability(median_interval(s.logits)[2], whole) for s in fakes)
     upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
     lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
     upper = float(np.clip(upper, 0.5, 0.99))
@@ -185,7 +187,7 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
 
 def decide(score: ClipScore, calibration: Calibration) -> Label:
     """The verdict of a clip."""
-    _, low, high = mean_interval(score.logits)
+    _, low, high = median_interval(score.logits)
     return choose_label(
         (to_probability(low, calibration), to_probability(high, calibration)), calibration
     )

@@ -90,7 +90,9 @@ def sweep(
 def _measure(
     clips: Sequence[Faces], detector: Detector | Ensemble, alter: Callable[[Image], Image]
 ) -> tuple[float, float, float]:
-    logits = np.array([float(detector.score([alter(c) for c in f.crops]).mean()) for f in clips])
+    logits = np.array(
+        [float(np.median(detector.score([alter(c) for c in f.crops]))) for f in clips]
+    )
     labels = np.array([f.fake for f in clips])
     groups = np.array([f.group for f in clips])
     low, high = metrics.bootstrap(groups, metrics.auc, labels, logits)
