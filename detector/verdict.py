@@ -88,16 +88,24 @@ def _explain(
     elif label is Label.NO_SIGNS:
         reasons.append(f"The network finds nothing suspicious in {below} of {total} frames.")
     else:
-        reasons.append(
-            f"The frames do not agree enough to decide: {above} of {total} look manipulated, "
-            f"{below} do not, {total - above - below} lie between."
-        )
+        reasons.append(_doubt(above, below, total))
         if total < FEWEST_FACES:
             reasons.append("There are too few frames with this face: a longer clip would help.")
     left_out = len(person.faces) - total
     if left_out:
         reasons.append(f"{left_out} more faces were left out: {_commonest(person.faces)}.")
     return tuple(reasons)
+
+
+def _doubt(above: int, below: int, total: int) -> str:
+    if above and below:
+        return (
+            f"The frames do not agree enough to decide: {above} of {total} look manipulated, "
+            f"{below} do not, {total - above - below} lie between."
+        )
+    if above:
+        return f"{above} of {total} frames look manipulated, but not clearly enough to be sure."
+    return f"None of {total} frames looks manipulated, but not clearly enough to rule it out."
 
 
 def _commonest(faces: Sequence[Face]) -> str:

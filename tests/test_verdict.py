@@ -44,6 +44,18 @@ def test_frames_that_disagree_are_inconclusive() -> None:
     assert "3 of 6 look manipulated" in verdict.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("logits", "said"),
+    [
+        ([9.0, -3.0] * 3, "do not agree"),
+        ([1.2] * 6, "6 of 6 frames look manipulated, but"),
+        ([-1.2] * 6, "None of 6 frames"),
+    ],
+)
+def test_doubt_is_said_as_it_is(logits: list[float], said: str) -> None:
+    assert said in judge(logits).verdict.reasons[0]
+
+
 def test_a_clip_manipulated_in_part_is_never_free_of_signs() -> None:
     assert judge([-5.0] * 20).verdict.label is Label.NO_SIGNS
     assert judge([-5.0] * 20 + [9.0] * 8).verdict.label is Label.INCONCLUSIVE
