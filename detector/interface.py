@@ -77,7 +77,7 @@ CSS = """
 .timeline .differences {stroke: var(--body-text-color); opacity: .35}
 .timeline .point {cursor: pointer; stroke: var(--background-fill-primary); stroke-width: 1.5}
 .timeline .point:focus {outline: none; stroke: var(--body-text-color); stroke-width: 3}
-#timeline {overflow-x: auto} .timeline {min-width: 560px}
+#timeline {overflow-x: auto; contain: inline-size} .timeline {min-width: 560px}
 .strip {display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr))}
 .strip button {border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 3px;
   background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer}
@@ -86,7 +86,8 @@ CSS = """
 .strip span {display: block; font-size: .8rem; padding: 2px}
 .figures {display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr))}
 .figures figure {margin: 0} .figures figcaption {font-size: .85rem; color: var(--body-text-color)}
-button.selected[role=tab], a.download-link, footer button, footer a, footer div
+button.selected[role=tab], a.download-link, footer button, footer a, footer div,
+[data-testid=min-value], [data-testid=max-value]
   {color: var(--body-text-color) !important}
 .missing, .missing li {color: var(--body-text-color-subdued); font-size: .85rem}
 .missing ul {columns: 2; margin: .2rem 0 0 1rem}

@@ -214,6 +214,14 @@ def test_models_without_weights_cannot_be_chosen() -> None:
     assert "Xception" in interface.list_missing()
 
 
+@browser_test
+def test_a_narrow_page_does_not_scroll_sideways(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 800})
+    check(page, EXAMPLES / "genuine.mp4")
+    page.wait_for_selector(".timeline .point")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
 def test_every_language_says_everything() -> None:
     english = texts.LABELS["en"]
     assert {"de", "es", "fr"} < set(texts.LABELS)
