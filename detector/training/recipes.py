@@ -33,7 +33,7 @@ from detector.training.sequence import (
     read_sequence,
     validate_sequences,
 )
-from detector.training.train import TrainSettings, Validation, train
+from detector.training.train import Maker, TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
 
@@ -208,38 +208,21 @@ def train_from_faces(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
         degrade=recipe.degrade,
     )  # fmt: skip
-    settings = recipe.settings
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
         pair = forger.lesson((recipe.settings.seed, number))
         return np.stack([s.image for s in pair]), np.array([s.fake for s in pair], np.float32)
 
-    best = out / "best.safetensors"
-
-    def keep(averaged: Network, row: dict[str, float], step: int) -> None:
-        save_checkpoint(
-            best, averaged, margin=MARGIN,
-            about={
-                "training": {
-                    "recipe": asdict(recipe), "start": start, "step": step,
-                    "faces": len(learned), "held_out_faces": len(held),
-                },
-                "figures": {k: round(v, 4) for k, v in row.items() if k.startswith("held")},
-                "licence": "Apache-2.0",
-            },
-        )  # fmt: skip
-
+    weights = np.ones(2)
     if recipe.weighted:
         drawn = [make(2**40 + number)[1] for number in range(SAMPLED)]
         weights = class_weights(np.concatenate(drawn))
-        settings = replace(settings, weights=(float(weights[0]), float(weights[1])))
-    (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1))
-    log = train(
-        network, make, 2, validate_on(held, side, recipe.kinds, decoders), out, settings,
-        device=device, resume=resume, keep=keep, progress=progress,
+    return _run(
+        recipe, network, make, 2, validate_on(held, side, recipe.kinds, decoders), out,
+        weights=weights, figures="held", licence="Apache-2.0",
+        about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
+        device=device, resume=resume, progress=progress,
     )  # fmt: skip
-    draw_log(log).savefig(out / "curves.png", dpi=110)
-    return best
 
 
 def train_from_labels(
@@ -268,13 +251,12 @@ def train_from_labels(
     # A lesson is one crop, or the crops of one clip where the network judges sequences.
     lessons = group_videos(learned) if recipe.frames else [[row] for row in learned]
     sides = [np.flatnonzero([lesson[0].fake == fake for lesson in lessons]) for fake in (0, 1)]
-    settings = recipe.settings
+    weights = np.ones(2)
     if recipe.weighted and not recipe.oversampled:
         weights = class_weights(np.array([lesson[0].fake for lesson in lessons]))
-        settings = replace(settings, weights=(float(weights[0]), float(weights[1])))
 
     def make(number: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng((settings.seed, number))
+        rng = np.random.default_rng((recipe.settings.seed, number))
         if recipe.oversampled:
             lesson = lessons[int(rng.choice(sides[number % 2]))]
         else:
@@ -291,26 +273,47 @@ def train_from_labels(
     validations = {"val": validate(rows)}
     if leaky:
         validations["val_leak_free"] = validate(index)
+    return _run(
+        recipe, network, make, max(1, recipe.frames),
+        {k: v for k, v in validations.items() if v is not None}, out,
+        weights=weights, figures="val", licence="that of the data",
+        about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1]},
+        device=device, resume=resume, progress=progress,
+    )  # fmt: skip
+
+
+def _run(
+    recipe: Recipe,
+    network: Network,
+    make: Maker,
+    crops_each: int,
+    validations: dict[str, Validation],
+    out: Path,
+    *,
+    weights: np.ndarray,
+    figures: str,
+    licence: str,
+    about: dict[str, Any],
+    device: str,
+    resume: bool,
+    progress: Progress,
+) -> Path:
+    """Train into a folder; `figures` is how the names of what was measured begin."""
     out.mkdir(parents=True, exist_ok=True)
     best = out / "best.safetensors"
 
     def keep(averaged: Network, row: dict[str, float], step: int) -> None:
+        measured = {k: round(v, 4) for k, v in row.items() if k.startswith(figures)}
+        training = {"recipe": asdict(recipe), "step": step, **about}
         save_checkpoint(
             best, averaged, margin=MARGIN,
-            about={
-                "training": {
-                    "recipe": asdict(recipe), "start": start, "step": step, "leaky": leaky,
-                    "real": counts[0], "fake": counts[1],
-                },
-                "figures": {k: round(v, 4) for k, v in row.items() if k.startswith("val")},
-                "licence": "that of the data",
-            },
+            about={"training": training, "figures": measured, "licence": licence},
         )  # fmt: skip
 
     (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1))
+    settings = replace(recipe.settings, weights=(float(weights[0]), float(weights[1])))
     log = train(
-        network, make, max(1, recipe.frames),
-        {k: v for k, v in validations.items() if v is not None}, out, settings,
+        network, make, crops_each, validations, out, settings,
         device=device, resume=resume, keep=keep, progress=progress,
     )  # fmt: skip
     draw_log(log).savefig(out / "curves.png", dpi=110)
