@@ -476,20 +476,18 @@ def run_weights(options: Options) -> int:
 
 
 def _list_weights(options: Options) -> int:
-    from detector.weights import is_available, read_catalogue, resolve_weights
+    from detector.weights import find_source, read_catalogue, resolve_weights
 
     catalogue = read_catalogue()
     listed = []
     for entry in catalogue.entries.values():
         row: dict[str, Any] = {
-            "name": entry.name, "title": entry.title, "source": None, "megabytes": None,
-            "sha256": entry.sha256, "figures": {}, "members": list(entry.members),
+            "name": entry.name, "title": entry.title, "source": find_source(entry, catalogue),
+            "megabytes": None, "sha256": entry.sha256, "figures": {},
+            "members": list(entry.members),
         }  # fmt: skip
-        if entry.members:
-            row["source"] = "ensemble" if is_available(entry, catalogue) else None
-        elif is_available(entry, catalogue):
+        if row["source"] and not entry.members:
             checkpoint = resolve_weights(entry.name, download=False)
-            row["source"] = checkpoint.source
             row["megabytes"] = round(checkpoint.path.stat().st_size / 1e6, 1)
             row["figures"] = checkpoint.metadata.get("figures", {})
         listed.append(row)
@@ -506,10 +504,10 @@ def _list_weights(options: Options) -> int:
 
 
 def _verify_weights(options: Options) -> int:
-    from detector.weights import is_available, read_catalogue, resolve_weights, verify_checkpoint
+    from detector.weights import find_source, read_catalogue, resolve_weights, verify_checkpoint
 
     names = options.names or [
-        e.name for e in read_catalogue().entries.values() if is_available(e) and not e.members
+        e.name for e in read_catalogue().entries.values() if find_source(e) and not e.members
     ]
     if not names:
         raise UserError("no_weights", "No model has weights on this machine.")

@@ -47,7 +47,7 @@ from detector.report import describe_verdict, error_json, to_html, to_json
 from detector.scoring import Detector, Ensemble
 from detector.settings import Settings
 from detector.stress import stress
-from detector.weights import find_source, is_available, load_detector, read_catalogue, read_metadata
+from detector.weights import find_source, load_detector, read_catalogue, read_metadata
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
@@ -215,16 +215,16 @@ def list_models() -> list[tuple[str, str]]:
     """Title and name of every model that has weights, and where these come from."""
     catalogue = read_catalogue()
     return [
-        (f"{entry.title} ({find_source(entry, catalogue)})", entry.name)
+        (f"{entry.title} ({source})", entry.name)
         for entry in catalogue.entries.values()
-        if is_available(entry, catalogue)
+        if (source := find_source(entry, catalogue))
     ]
 
 
 def list_missing() -> str:
     """The models that cannot be chosen, and why."""
     catalogue = read_catalogue()
-    missing = [e.title for e in catalogue.entries.values() if not is_available(e, catalogue)]
+    missing = [e.title for e in catalogue.entries.values() if not find_source(e, catalogue)]
     if not missing:
         return ""
     rows = "".join(f'<li aria-disabled="true">{html.escape(title)}</li>' for title in missing)

@@ -314,11 +314,6 @@ def find_source(entry: Entry, catalogue: Catalogue | None = None) -> str | None:
         return None
 
 
-def is_available(entry: Entry, catalogue: Catalogue | None = None) -> bool:
-    """Whether a model can be used without a download."""
-    return find_source(entry, catalogue) is not None
-
-
 def load_network(checkpoint: Checkpoint) -> Network:
     """The network of a checkpoint, ready to judge."""
     metadata = checkpoint.metadata

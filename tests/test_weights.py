@@ -18,8 +18,8 @@ from detector.weights import (
     Catalogue,
     Entry,
     convert_state,
+    find_source,
     golden_input,
-    is_available,
     load_detector,
     push_checkpoint,
     read_catalogue,
@@ -131,7 +131,7 @@ def test_catalogue_is_whole() -> None:
     for entry in catalogue.entries.values():
         assert entry.members or entry.architecture in ARCHITECTURES or "rnn" in entry.name
         assert set(entry.members) <= set(catalogue.entries)
-    assert is_available(catalogue.find("default"))
+    assert find_source(catalogue.find("default"))
 
 
 def test_embedded_checkpoint_is_sound() -> None:
