@@ -455,7 +455,7 @@ def set_up_weights(parser: argparse.ArgumentParser) -> None:
     converting.add_argument("path", type=Path, metavar="OUT.safetensors")
     converting.add_argument("--architecture", required=True, metavar="NAME")
     converting.add_argument(
-        "--margin", type=float, default=0.5, help="share of the face's box shown around it"
+        "--margin", type=float, help="share of the face's box shown around it, as it was trained"
     )
     pushing = actions.add_parser("push", help="upload a checkpoint to the Hub (HF_TOKEN is set)")
     pushing.add_argument("path", type=Path)
@@ -539,9 +539,8 @@ def _download_weights(options: Options) -> int:
 def _convert_weights(options: Options) -> int:
     from detector.weights import convert_state
 
-    sha256 = convert_state(
-        options.source, options.architecture, options.path, margin=options.margin
-    )
+    margin = {} if options.margin is None else {"margin": options.margin}
+    sha256 = convert_state(options.source, options.architecture, options.path, **margin)
     put(f"{options.path}: sha256 {sha256}")
     return 0
 

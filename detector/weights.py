@@ -23,6 +23,7 @@ from safetensors.torch import save
 
 from detector.architectures import ARCHITECTURES, Network, build_network, find_architecture
 from detector.errors import UserError
+from detector.faces import MARGIN
 from detector.provenance import hash_file
 from detector.records import Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, place
@@ -182,7 +183,7 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def convert_state(source: Path, architecture: str, path: Path, *, margin: float = 0.5) -> str:
+def convert_state(source: Path, architecture: str, path: Path, *, margin: float = MARGIN) -> str:
     """A bare state of tensors (.pth or .safetensors, no code) -> a checkpoint; its sha256.
 
     Prefixes that training frameworks put before the names are taken off.

@@ -8,7 +8,6 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from detector.training import metrics
 from detector.training.datasets import read_index
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
+from detector.training.train import portion
 from detector.verdict import by_suspicion, choose_label, median_interval, to_probability
 from detector.video import CLIP_SUFFIXES, read_image
 
@@ -133,12 +133,9 @@ def score_index(
         raise UserError("one_class", f"The {split} split of {folder} holds one class only.")
     rows = [row for video in group_videos(rows) for row in video]
     videos = np.array([row.video for row in rows])
-    ends = list(range(64, len(rows), 64))
-    if detector.in_sequence:
-        ends = (np.flatnonzero(videos[1:] != videos[:-1]) + 1).tolist()
     labels = np.array([bool(row.fake) for row in rows])
     logits = np.zeros(len(rows))
-    for start, end in pairwise([0, *ends, len(rows)]):
+    for start, end in portion(len(rows), videos if detector.in_sequence else None):
         progress("crops", start / len(rows))
         logits[start:end] = detector.score(
             [read_image(folder / row.crop) for row in rows[start:end]]
@@ -296,6 +293,7 @@ def evaluate(
     detector's own calibration, or, where it has none, by one made from these clips, which comes
     second. With `robustness`, also under a sweep of alterations.
     """
+    out.mkdir(parents=True, exist_ok=True)
     frames = None
     failed: list[str] = []
     if (folder / "index.csv").is_file():
@@ -314,10 +312,8 @@ def evaluate(
     if robustness:
         faces = [Faces(s.clip.fake, s.clip.group, s.crops) for s in scores]
         figures["robustness"] = sweep(faces, detector, progress)
-        out.mkdir(parents=True, exist_ok=True)
         draw_curves(figures["robustness"]).savefig(out / "robustness.png", dpi=110)
     figures["calibration"] = {k: v for k, v in asdict(calibration).items() if k != "real_logits"}
-    out.mkdir(parents=True, exist_ok=True)
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
     (out / "table.md").write_text(to_markdown(figures))
     with (out / "scores.csv").open("w", newline="") as file:

@@ -29,6 +29,8 @@ from detector.scoring import autocast, place, to_tensor
 from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
+PORTION = 64  # crops scored at a time
+
 Maker = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """A number -> crops, (k, side, side, 3), and their labels, (k,); for a sequence of k one label."""
 
@@ -391,17 +393,23 @@ def paired_loss(logits: torch.Tensor, labels: torch.Tensor, level: float) -> tor
     return order + LEVEL_SHARE * ((logits - level) ** 2)[labels < 0.5].mean()
 
 
+def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
+    """Where to cut rows of crops to score them: between groups, which are kept whole, if given."""
+    ends = list(range(PORTION, count, PORTION))
+    if groups is not None:  # a group's crops stand together, in order
+        ends = (np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()
+    return list(pairwise([0, *ends, count]))
+
+
 def measure(
     network: Network, validation: Validation, device: torch.device, settings: TrainSettings
 ) -> float:
     """AUC of crops, or of clips where the crops are grouped."""
     crops, groups = validation.crops, validation.groups
-    ends = list(range(64, len(crops), 64))
-    if network.in_sequence and groups is not None:  # a group's crops stand together, in order
-        ends = (np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()
+    parts = portion(len(crops), groups if network.in_sequence else None)
     logits = []
     with torch.inference_mode(), autocast(device, settings.half):
-        for start, end in pairwise([0, *ends, len(crops)]):
+        for start, end in parts:
             part = torch.from_numpy(crops[start:end]).permute(0, 3, 1, 2)
             logits.append(network(to_tensor(part, device)).float().cpu().numpy())
     scores, labels = np.concatenate(logits), validation.labels
