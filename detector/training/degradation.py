@@ -68,6 +68,8 @@ def photograph(
         image = smooth_skin(image, head, rng)
     if chance(rng, noisy):
         image = add_noise(image, rng)
+    if chance(rng, 0.12):
+        image = televise(image, rng)
     if chance(rng, 0.25):
         image = encode_jpeg(image, int(rng.integers(45, 97)))
     elif chance(rng, 0.15):
@@ -133,6 +135,25 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
         noise /= noise.std() + 1e-6
     strength = log_uniform(rng, 0.8, 12) * (1.15 - image.mean(axis=2, keepdims=True) / 300)
     return to_uint8(image + noise * strength)
+
+
+def televise(image: Image, rng: np.random.Generator) -> Image:
+    """A broadcast, tape or cheap digital camera: coarse colour, ringing edges, now and then fields.
+
+    All of it runs along the lines of the picture, not across them.
+    """
+    height, width = image.shape[:2]
+    luma, *chroma = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+    few = max(4, round(width / rng.uniform(2, 6)))
+    chroma = [resize(resize(c, few, height), width, height) for c in chroma]
+    fine = luma.astype(np.float32)
+    soft = cv2.GaussianBlur(fine, (0, 0), rng.uniform(0.7, 2.0), sigmaY=0.01)
+    fine += (fine - soft) * rng.uniform(0.2, 1.5)
+    if chance(rng, 0.3):  # a single field, its lines doubled
+        fine[1::2] = fine[: 2 * (height // 2) : 2]
+    elif chance(rng, 0.2):  # two fields of a face in motion
+        fine[1::2] = np.roll(fine[1::2], int(rng.integers(1, 3)), axis=1)
+    return cv2.cvtColor(cv2.merge([to_uint8(fine), *chroma]), cv2.COLOR_YCrCb2RGB)
 
 
 def encode_jpeg(image: Image, quality: int) -> Image:

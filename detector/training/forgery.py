@@ -40,6 +40,7 @@ UNIFORM_CHANGE = 0.6
 """How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
 softens; were real faces always sharper, softness itself would look like forgery, and so would poor
 but genuine video."""
+PLAIN = 5.0, 16.0  # levels between the halves, at coarse scale: unseen below, plain above
 GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
 
 
@@ -111,12 +112,12 @@ class Forger:
         return self.pair(int(np.searchsorted(self.weights, rng.random())), seed)
 
     def lesson(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
-        """A pair to learn from: where delivery has washed the detail out, often two real halves.
+        """A pair to learn from: where nothing can be seen any more, often two real halves.
 
         A forgery whose traces are gone teaches nothing but to suspect poor video.
         """
         real, fake = self.draw(seed)
-        left = keep_share(real.detail, real.width)
+        left = max(keep_share(real.detail, real.width), plainness(real, fake))
         if not self.degrade or np.random.default_rng((*seed, 4)).random() < left:
             return real, fake
         mirrored = np.ascontiguousarray(real.image[:, ::-1])
@@ -246,6 +247,18 @@ def keep_share(detail: float, width: float) -> float:
     """How often a forgery is kept of which this share of detail is left, in a face this wide."""
     sharp, large = (detail - 0.5) / 0.4, (width - 30) / 60
     return float(np.clip(sharp, 0.15, 1.0) * np.clip(large, 0.25, 1.0))
+
+
+def plainness(real: Sample, fake: Sample) -> float:
+    """How plainly the halves differ in what no encoder washes out: 0 not at all, 1 clearly."""
+    coarse = [
+        cv2.resize(half.image, (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+        for half in (real, fake)
+    ]
+    cover = cv2.resize(fake.mask, (48, 48), interpolation=cv2.INTER_AREA)[..., None]
+    square = cover * (coarse[0] - coarse[1]) ** 2
+    depth = float(np.sqrt(square.sum() / (3 * cover.sum() + 1.0)))
+    return float(np.clip((depth - PLAIN[0]) / (PLAIN[1] - PLAIN[0]), 0.0, 1.0))
 
 
 def shape_of(landmarks: np.ndarray) -> np.ndarray:
