@@ -23,7 +23,7 @@ from detector.training.datasets import (
     write_index,
 )
 from detector.training.evaluate import evaluate
-from detector.training.recipes import RECIPES, train_from_labels
+from detector.training.recipes import FAKE_SHARES, RECIPES, thin_out, train_from_labels
 from detector.weights import load_detector
 
 
@@ -206,6 +206,16 @@ def deal(prepared: Path, folder: Path) -> Path:
     (dealt / "crops").symlink_to(prepared / "crops")
     write_index(dealt / "index.csv", [replace(r, split=sides[r.video]) for r in rows])
     return dealt
+
+
+def test_imbalance_is_all_that_differs(prepared: Path) -> None:
+    row = read_index(prepared / "index.csv")[0]
+    rows = [replace(row, fake=int(n < 300), crop=str(n)) for n in range(400)]
+    for share in FAKE_SHARES:
+        thinned = thin_out(rows, share / 100, FAKE_SHARES, seed=0)
+        assert len(thinned) == 200  # of 100 real ones, half of them would be all
+        assert sum(r.fake for r in thinned) == 2 * share
+        assert len({r.crop for r in thinned}) == len(thinned)
 
 
 LABELLED = [n for n, r in RECIPES.items() if r.labelled and not n.startswith("test")]

@@ -37,6 +37,7 @@ from detector.training.train import Maker, TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
 
+FAKE_SHARES = 50, 80, 90, 95  # % of the training split, in the study of imbalance
 SAMPLED = 64  # lessons whose labels are counted, where class weights are wanted
 DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
             ("transposed", 3, 16)]  # fmt: skip
@@ -60,6 +61,8 @@ class Recipe:
     degrade: bool = True
     weighted: bool = True
     """Class weights from the label distribution, as in the paper."""
+    fakes: float | None = None
+    """Share of fakes that the training split is cut down to, its size the same for every share."""
     oversampled: bool = False
     """Both classes drawn equally often, in place of class weights."""
     frames: int = 0
@@ -90,12 +93,17 @@ def _from_labels(architecture: str, reproduces: str, **changes: Any) -> Recipe:
 def _studies() -> dict[str, Recipe]:
     """What the paper left open, each against `paper-xception` on the same index."""
     open_question = "nothing: a question the paper left open"
-    plain = replace(_from_labels("xception", open_question), weighted=False)
-    return {
+    weighted = _from_labels("xception", open_question)
+    plain = replace(weighted, weighted=False)
+    studies = {
         "study-unweighted": plain,
         "study-oversampled": replace(plain, oversampled=True),
         "study-focal": replace(plain, settings=replace(plain.settings, focal=2.0)),
     }
+    for share in FAKE_SHARES:
+        studies[f"study-fakes-{share}"] = replace(weighted, fakes=share / 100)
+        studies[f"study-fakes-{share}-unweighted"] = replace(plain, fakes=share / 100)
+    return studies
 
 
 PAPER = "cost-sensitive training on key-frame faces: "
@@ -243,6 +251,8 @@ def train_from_labels(
     index = read_index(data / "index.csv")
     rows = split_crops_at_random(index) if leaky else index
     learned = [row for row in rows if row.split == "train"]
+    if recipe.fakes is not None:
+        learned = thin_out(learned, recipe.fakes, FAKE_SHARES, recipe.settings.seed)
     counts = Counter(row.fake for row in learned)
     if len(counts) < 2:
         raise UserError("one_class", f"The training split of {data} holds one class only.")
@@ -280,6 +290,22 @@ def train_from_labels(
         about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1]},
         device=device, resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int) -> list[Row]:
+    """As many rows for every one of the `shares` in per cent, `share` of them fake.
+
+    What an answer is due to is then the imbalance, not how much there was to learn from.
+    """
+    sides = [[row for row in rows if row.fake == fake] for fake in (0, 1)]
+    least, most = min(shares) / 100, max(shares) / 100
+    total = int(min(len(sides[0]) / (1 - least), len(sides[1]) / most))
+    rng = np.random.default_rng(seed)
+    chosen: list[Row] = []
+    for side, part in zip(sides, (1 - share, share), strict=True):
+        count = min(len(side), max(1, round(total * part)))
+        chosen += [side[number] for number in np.sort(rng.permutation(len(side))[:count])]
+    return chosen
 
 
 def _run(
