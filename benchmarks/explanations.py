@@ -5,8 +5,8 @@
 FACES is a folder of real faces. Prints four tables: speed as a ratio to one forward pass; rank
 correlation of each map with that of the network whose weights were randomised layer by layer, from
 the last to the first (Adebayo et al., 2018: it must fall); and, on forgeries whose altered pixels
-are known, how well each method points at them, beside random maps, the face's centre and occlusion,
-and how far the methods agree with one another.
+are known, how well each method points at them, beside random maps, the face's centre, and occlusion
+and LIME over superpixels; and how far the methods agree with one another.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from skimage.segmentation import slic
+from sklearn.linear_model import Ridge
 from torch import nn
 
 from detector.architectures import Network
@@ -33,6 +35,8 @@ from detector.weights import load_detector
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "manipulated.mp4"
 POINTED = [m for m in METHODS if m != "scorecam"]
+SUPERPIXELS = 60
+LIME_SAMPLES = 150
 KINDS = {"self": 0.3, "swap": 0.3, "bottleneck": 0.2, "part": 0.2}
 
 
@@ -110,21 +114,35 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
     print()
 
 
-def occlusion(detector: Detector, crop: np.ndarray, cells: int = 8) -> np.ndarray:
-    """How much the logit falls when a square is blurred: the baseline that needs no gradient."""
-    side = crop.shape[0]
-    soft = cv2.GaussianBlur(crop, (0, 0), side * 0.08)
-    size = side // cells
-    made = [crop]
-    for row in range(cells):
-        for column in range(cells):
-            covered = crop.copy()
-            part = np.s_[row * size : (row + 1) * size, column * size : (column + 1) * size]
-            covered[part] = soft[part]
-            made.append(covered)
+def superpixels(crop: np.ndarray) -> np.ndarray:
+    """The number of the patch of like colour that each pixel lies in, from 0."""
+    return slic(crop, n_segments=SUPERPIXELS, compactness=10, start_label=0)
+
+
+def softened(crop: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The crop, blurred beyond recognition where a mask says so."""
+    soft = cv2.GaussianBlur(crop, (0, 0), crop.shape[0] * 0.08)
+    return np.where(hidden[..., None], soft, crop)
+
+
+def occlusion(detector: Detector, crop: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """How much the logit falls when a superpixel is blurred."""
+    made = [crop, *(softened(crop, patches == n) for n in range(patches.max() + 1))]
     logits = detector.score(made, mirror=False)
-    fall = np.maximum(logits[0] - logits[1:], 0).reshape(cells, cells).astype(np.float32)
-    return cv2.resize(fall, (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.maximum(logits[0] - logits[1:], 0)[patches].astype(np.float32)
+
+
+def lime(detector: Detector, crop: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """Weights of a linear model of the logit over superpixels that are blurred at random.
+
+    Samples that leave more of the crop as it is count for more (Ribeiro et al., 2016).
+    """
+    rng = np.random.default_rng(0)
+    kept = rng.random((LIME_SAMPLES, patches.max() + 1)) < rng.uniform(0.2, 1, (LIME_SAMPLES, 1))
+    logits = detector.score([softened(crop, ~row[patches]) for row in kept], mirror=False)
+    near = np.exp(-(((1 - np.sqrt(kept.mean(axis=1))) / 0.25) ** 2))
+    model = Ridge(alpha=1.0).fit(kept.astype(float), logits, sample_weight=near)
+    return np.maximum(model.coef_, 0)[patches].astype(np.float32)
 
 
 def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
@@ -140,7 +158,7 @@ def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
 def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
     """The third and fourth table, of forgeries that the detector itself finds."""
     rng = np.random.default_rng(0)
-    names = [*POINTED, "occlusion", "random", "centre"]
+    names = [*POINTED, "occlusion", "lime", "random", "centre"]
     figures: dict[str, list[tuple[float, float, float]]] = {n: [] for n in names}
     agreement = np.zeros((len(POINTED), len(POINTED)))
     found = tried = 0
@@ -153,7 +171,9 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
         found += 1
         picture = detector.prepare([fake.image])
         maps = {n: METHODS[n](detector.network, picture)[0] for n in POINTED}
-        maps["occlusion"] = occlusion(detector, fake.image)
+        patches = superpixels(fake.image)
+        maps["occlusion"] = occlusion(detector, fake.image, patches)
+        maps["lime"] = lime(detector, fake.image, patches)
         maps["random"] = np.maximum(random_map(fake.image.shape[0], rng), 0)
         maps["centre"] = centre_map(fake.image.shape[0])
         for row, first in enumerate(POINTED):
