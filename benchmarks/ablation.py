@@ -1,42 +1,64 @@
 """What each part of the training adds: short runs of equal budget, all from ImageNet.
 
-    python -m benchmarks.ablation FACES OUT [--steps 400] [--clips CLIPS]
+    python -m benchmarks.ablation FACES OUT [--steps 400] [--side 256] [--clips CLIPS]
 
 FACES is a folder of real faces; CLIPS, labelled clips in real/ and fake/, adds their video AUC.
-Prints one row a run. A run that was stopped is gone on with. Faces are found once, for all.
+Prints one row a run, all measured on the same held-out forgeries and the same faces of the clips.
+A run that was stopped is gone on with.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from detector.training import degradation
-from detector.training.evaluate import find_labelled, score_clips
+from detector.scoring import Detector, Ensemble
+from detector.training.evaluate import ClipScore, find_labelled, score_clips
 from detector.training.forgery import KINDS
 from detector.training.metrics import auc
-from detector.training.portraits import find_portraits
-from detector.training.recipes import RECIPES, Recipe, train_from_faces
+from detector.training.portraits import find_portraits, split_portraits
+from detector.training.recipes import (
+    DECODERS,
+    RECIPES,
+    Recipe,
+    make_decoders,
+    train_from_faces,
+    validate_on,
+)
 from detector.weights import load_detector
-
-
-def without(kind: str) -> Recipe:
-    """The embedded recipe without one kind of forgery."""
-    kinds = {name: share for name, share in KINDS.items() if name != kind}
-    return replace(RECIPES["embedded"], kinds=kinds)
 
 
 def variants() -> dict[str, Recipe]:
     """What is compared."""
-    whole = RECIPES["embedded"]
+    whole, paper = RECIPES["embedded"], RECIPES["embedded-cost-sensitive"]
+    ordered = replace(whole, settings=replace(whole.settings, located=False))
+    kinds = {
+        f"without {kind}": replace(whole, kinds={k: v for k, v in KINDS.items() if k != kind})
+        for kind in KINDS
+    }
     return {
         "everything": whole,
-        "without degradation": replace(whole, degrade=False),
-        "without the common level": replace(whole, settings=replace(whole.settings, level=None)),
-        "without decoders": replace(whole, decoders=0),
-        **{f"without {kind}": without(kind) for kind in KINDS},
+        "without the place": ordered,
+        "cross-entropy with class weights": paper,
+        "cross-entropy without": replace(paper, weighted=False),
+        "without video compression": replace(whole, encoded=False),
+        "without any degradation": replace(whole, degrade=False),
+        **kinds,
     }
+
+
+def by_kind(scores: Sequence[ClipScore], detector: Detector | Ensemble) -> list[float]:
+    """Video AUC of each kind against all real clips, of faces that were cut before."""
+    logits = np.array([np.median(detector.score(s.crops)) for s in scores])
+    labels = np.array([s.clip.fake for s in scores])
+    kinds = np.array([s.clip.kind for s in scores])
+    return [
+        auc(labels[chosen], logits[chosen])
+        for chosen in ((kinds == kind) | ~labels for kind in ("blended", "animated"))
+    ]
 
 
 def main() -> None:
@@ -45,29 +67,34 @@ def main() -> None:
     parser.add_argument("faces", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--clips", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
-    find_portraits(options.faces, options.out / "portraits.npz")
-    print("| run | video AUC, blended | video AUC, animated |\n|---|---|---|")
-    for name, recipe in {**variants(), "without h264": RECIPES["embedded"]}.items():
-        chance = degradation.H264_SHARE
-        degradation.H264_SHARE = 0.0 if name == "without h264" else chance
+    scores: list[ClipScore] = []
+    if options.clips is not None:
+        scores, _ = score_clips(find_labelled(options.clips), load_detector(device="cpu"))
+    portraits = find_portraits(options.faces, options.out / "portraits.npz")
+    learned, held = split_portraits(portraits)
+    decoders = make_decoders(learned, options.out / "decoders", len(DECODERS))
+    measured = validate_on(held, options.side, KINDS, decoders)
+    columns = "held out, all kinds", "untouched", "clips, blended", "clips, animated"
+    print("| run | AUC, " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
+    for name, recipe in variants().items():
         settings = replace(recipe.settings, steps=options.steps, validate_every=options.steps)
+        recipe = replace(recipe, settings=settings, side=options.side)
         out = options.out / name.replace(" ", "-")
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "portraits.npz").exists():
-            (out / "portraits.npz").symlink_to((options.out / "portraits.npz").resolve())
-        best = train_from_faces(replace(recipe, settings=settings), options.faces, out, resume=True)
-        degradation.H264_SHARE = chance
-        if options.clips is None:
-            print(f"| {name} | | |", flush=True)
-            continue
-        scores, _ = score_clips(find_labelled(options.clips), load_detector(weights=best))
-        cells = []
-        for kind in ("blended", "animated"):
-            chosen = [s for s in scores if not s.clip.fake or s.clip.kind == kind]
-            cells.append(auc([s.clip.fake for s in chosen], [s.logit for s in chosen]))
+        for shared in ("portraits.npz", "decoders"):  # found and trained once, for all
+            if not (out / shared).exists():
+                (out / shared).symlink_to((options.out / shared).resolve())
+        best = train_from_faces(recipe, options.faces, out, resume=True)
+        detector = load_detector(weights=best, device="cpu")
+        cells = [
+            auc(measured[which].labels, detector.score(list(measured[which].crops)))
+            for which in ("held", "held_clean")
+        ]
+        cells += by_kind(scores, detector) if scores else []
         print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + " |", flush=True)
 
 

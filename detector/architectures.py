@@ -116,6 +116,14 @@ class PlainCNN(nn.Module):
         """(n, 3, h, w) -> (n, 1)."""
         return self.head(self.features(pictures))
 
+    def forward_features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The last map, by the name that timm gives it."""
+        return self.features(pictures)
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, by the name that timm gives it."""
+        return self.head[-1]
+
 
 class Network(nn.Module):
     """A backbone with its normalisation in front: RGB 0..1, (n, 3, h, w) -> logits, (n,)."""
@@ -132,7 +140,17 @@ class Network(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits."""
-        return self.backbone((pictures - self.mean) / self.std).squeeze(1)
+        return self.features(pictures).squeeze(1)
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of each picture by itself, (n, 1) or (n, features)."""
+        return self.backbone((pictures - self.mean) / self.std)
+
+    def locate(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The evidence place by place, (n, h, w); its mean is the logit."""
+        last = self.backbone.forward_features((pictures - self.mean) / self.std)  # type: ignore[operator]
+        head = self.backbone.get_classifier()  # type: ignore[operator]
+        return torch.einsum("nchw,c->nhw", last, head.weight[0]) + head.bias
 
     @property
     def in_sequence(self) -> bool:
@@ -172,10 +190,6 @@ class SequenceNetwork(Network):
             return self.judge(features[None])[0]
         parts = features.split(lengths.tolist())
         return torch.cat([self.judge(part[None])[0] for part in parts])
-
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """What the backbone sees in each picture by itself, (n, features)."""
-        return self.backbone((pictures - self.mean) / self.std)
 
     def judge(self, features: torch.Tensor) -> torch.Tensor:
         """Sequences of features, (b, n, features) -> the logits of their pictures, (b, n)."""

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from detector.architectures import Architecture, Network, build_network
 from detector.errors import UserError
 from detector.training.metrics import class_weights
 from detector.training.train import (
+    Lesson,
     TrainSettings,
     Validation,
+    located_loss,
     paired_loss,
     train,
     weighted_loss,
@@ -27,11 +30,11 @@ FAST = TrainSettings(
 )  # fmt: skip
 
 
-def make(number: int) -> tuple[np.ndarray, np.ndarray]:
+def make(number: int) -> Lesson:
     """A bright and a dark picture: anything can learn to tell them apart."""
     rng = np.random.default_rng(number)
     dark = rng.integers(0, 120, (SIDE, SIDE, 3), np.uint8)
-    return np.stack([dark, dark + 100]), np.array([0, 1], np.float32)
+    return Lesson(np.stack([dark, dark + 100]), np.array([0, 1], np.float32))
 
 
 def validation() -> Validation:
@@ -194,7 +197,7 @@ def test_paired_loss_by_hand() -> None:
     labels = torch.tensor([0.0, 1.0, 0.0, 0.0])
     logits = torch.tensor([-1.0, 2.0, -2.0, -4.0])  # the second pair holds two real halves
     order = torch.nn.functional.softplus(torch.tensor(-3.0)) / 2
-    level = 0.2 * (1.0 + 0.0 + 4.0) / 3
+    level = 0.4 * (1.0 + 0.0 + 4.0) / 3
     assert paired_loss(logits, labels, -2.0).item() == pytest.approx(order.item() + level, abs=1e-6)
 
 
@@ -209,3 +212,39 @@ def test_a_pair_of_which_nothing_can_be_told_ends_at_the_level() -> None:
         loss.backward()
         optimiser.step()
     assert z.item() == pytest.approx(-2, abs=0.01)
+
+
+def test_located_loss_by_hand() -> None:
+    maps = torch.tensor([[[-2.0, -1.0]], [[1.0, -2.0]]])
+    covers = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]])  # the left cell of the second was forged
+    order = torch.nn.functional.softplus(torch.tensor(-3.0)).item()
+    away = 0.2 * (0.0 + 1.0 + 0.0 + 0.0) / 2
+    assert located_loss(maps, covers, -2.0).item() == pytest.approx(order + away, abs=1e-6)
+
+
+def test_where_a_forgery_lies_is_learned(tmp_path: Path) -> None:
+    """A bright square in one half of the picture: the map rises there, and not beside it."""
+
+    def lesson(number: int) -> Lesson:
+        rng = np.random.default_rng(number)
+        plain = rng.integers(60, 160, (SIDE, SIDE, 3), np.uint8)
+        forged, cover = plain.copy(), np.zeros((2, 4, 4), np.float32)
+        half = int(rng.integers(2))
+        forged[:, half * 32 : half * 32 + 32] += 90
+        cover[1, :, half * 2 : half * 2 + 2] = 1
+        return Lesson(np.stack([plain, forged]), np.array([0, 1], np.float32), cover)
+
+    torch.manual_seed(0)
+    network = build_network("test_efficientnet")
+    settings = replace(FAST, steps=120, level=-2.0, located=True)
+    train(network, lesson, 2, {}, tmp_path, settings)
+    inside, beside = [], []
+    for number in range(10_000, 10_020):
+        crops, _, covers = lesson(number)
+        with torch.inference_mode():
+            pictures = torch.from_numpy(crops[1:]).permute(0, 3, 1, 2) / 255
+            (found,) = network.eval().locate(pictures)
+        cover = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(covers[1:]), found.shape)
+        inside.append(found[cover[0] > 0.5].mean().item())
+        beside.append(found[cover[0] < 0.5].mean().item())
+    assert np.mean(inside) > np.mean(beside) + 1

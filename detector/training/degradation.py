@@ -13,7 +13,7 @@ from detector.faces import resize
 from detector.records import Image
 from detector.video import Recoder
 
-H264_SHARE = 0.7  # of what is delivered; 0.15 goes through JPEG, the rest stays as it is
+H264_SHARE, JPEG_SHARE = 0.7, 0.15  # of what is delivered; the rest stays as it is
 OLD_CODEC_SHARE = 0.15  # of what is encoded as video
 FINEST_CRF = 16  # visually clean
 COARSEST_CRF = 29, 34, 40, 43  # for faces 50, 100, 200 and 300 pixels wide: more leaves nothing
@@ -51,11 +51,18 @@ def light(image: Image, rng: np.random.Generator) -> Image:
 
 
 def photograph(
-    image: Image, head: np.ndarray, width: float, rng: np.random.Generator, *, noisy: float = 0.4
+    image: Image,
+    head: np.ndarray,
+    width: float,
+    rng: np.random.Generator,
+    *,
+    noisy: float = 0.4,
+    encoded: bool = True,
 ) -> Image:
     """Light, lens, sensor, first encoding.
 
-    `head` is a soft mask, `width` the face's in pixels, `noisy` the chance of visible noise.
+    `head` is a soft mask, `width` the face's in pixels, `noisy` the chance of visible noise;
+    without `encoded` no video encoder is used.
     """
     image = light(image, rng)
     if chance(rng, 0.3):
@@ -72,7 +79,7 @@ def photograph(
         image = televise(image, rng)
     if chance(rng, 0.25):
         image = encode_jpeg(image, int(rng.integers(45, 97)))
-    elif chance(rng, 0.15):
+    elif chance(rng, 0.15) and encoded:
         image = encode_video([image], int(rng.integers(16, 30)), rng)[0]
     return image
 
@@ -186,11 +193,14 @@ def encode_video(images: Sequence[Image], crf: int, rng: np.random.Generator) ->
     return coded
 
 
-def deliver(image: Image, width: float, smallest: float, rng: np.random.Generator) -> Image:
+def deliver(
+    image: Image, width: float, smallest: float, rng: np.random.Generator, *, encoded: bool = True
+) -> Image:
     """Resizing, titles, encoding and encoding again, on the way to who looks at it.
 
     `width` is the face's, in pixels; it ends no smaller than `smallest`. Portraits are smaller
-    than faces in video often are: encoding an enlarged one leaves traces of the right size.
+    than faces in video often are: encoding an enlarged one leaves traces of the right size. Without
+    `encoded` no video encoder is used.
     """
     size = rng.random()
     factor = 1.0
@@ -211,13 +221,13 @@ def deliver(image: Image, width: float, smallest: float, rng: np.random.Generato
     if chance(rng, 0.05):
         image = draw_title(image, rng)
     kind = rng.random()
-    if kind < H264_SHARE:
+    if kind < H264_SHARE and encoded:
         coarsest = np.interp(np.log2(width * factor), np.log2([50, 100, 200, 300]), COARSEST_CRF)
         crf = int(rng.integers(FINEST_CRF, round(float(coarsest)) + 1))
         image = encode_video([image], crf, rng)[0]
         if chance(rng, 0.15):
             image = encode_video([image], int(rng.integers(18, 30)), rng)[0]
-    elif kind < H264_SHARE + 0.15:
+    elif H264_SHARE <= kind < H264_SHARE + JPEG_SHARE:
         image = encode_jpeg(image, int(rng.integers(*JPEG_QUALITY)))
     if chance(rng, 0.2):
         image = grade(image, rng)

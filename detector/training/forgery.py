@@ -88,14 +88,19 @@ class Forger:
         kinds: dict[str, float] | None = None,
         decoders: Sequence[Decoder] = (),
         degrade: bool = True,
+        encoded: bool = True,
         jitter: bool = True,
     ) -> None:
-        """`side` and `margin` are the crop's; `degrade` and `jitter` can be off for studies."""
+        """`side` and `margin` are the crop's.
+
+        For studies, `degrade`, in it the encoding as video, and `jitter` can be off.
+        """
         self.portraits = portraits
         self.side = side
         self.margin = margin
         self.decoders = decoders
         self.degrade = degrade
+        self.encoded = encoded
         self.jitter = jitter
         kinds = KINDS if kinds is None else kinds
         self.kinds = list(kinds)
@@ -159,7 +164,7 @@ class Forger:
         if not self.degrade:
             return stage
         head = part_mask(stage.image.shape, stage.landmarks, "head")
-        image = photograph(stage.image, head, stage.width, rng, noisy=noisy)
+        image = photograph(stage.image, head, stage.width, rng, noisy=noisy, encoded=self.encoded)
         return replace(stage, image=image)
 
     def _forge(self, kind: str, stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
@@ -193,7 +198,7 @@ class Forger:
             shift = rng.normal(0, 0.025, 2)
             mirrored = chance(rng, 0.5)
         if self.degrade:
-            image = deliver(image, stage.width, SMALLEST_DELIVERED, rng)
+            image = deliver(image, stage.width, SMALLEST_DELIVERED, rng, encoded=self.encoded)
         detail = detail_left(before, image)
         width = stage.width * image.shape[1] / side
         crop = cut_middle(image, share, shift * image.shape[0] / CANVAS, self.side)

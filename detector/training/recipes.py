@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -33,11 +34,12 @@ from detector.training.sequence import (
     read_sequence,
     validate_sequences,
 )
-from detector.training.train import Maker, TrainSettings, Validation, train
+from detector.training.train import Lesson, Maker, TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
 
 FAKE_SHARES = 50, 80, 90, 95  # % of the training split, in the study of imbalance
+CELLS = 32, 32  # how finely a lesson says where it was forged; no last map is finer
 SAMPLED = 64  # lessons whose labels are counted, where class weights are wanted
 DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
             ("transposed", 3, 16)]  # fmt: skip
@@ -59,6 +61,9 @@ class Recipe:
     decoders: int = len(DECODERS)
     """How many autoencoders re-make faces for the synthetic kind."""
     degrade: bool = True
+    """Cameras, editors and encoders between the forgery and who looks at it."""
+    encoded: bool = True
+    """Video encoders among them."""
     weighted: bool = True
     """Class weights from the label distribution, as in the paper."""
     fakes: float | None = None
@@ -72,10 +77,12 @@ class Recipe:
 
 
 def _from_faces(architecture: str, side: int | None = None, **changes: Any) -> Recipe:
+    changes = {"level": -2.0, "located": True, **changes}
     return Recipe(
         f"{architecture} on forgeries of real faces",
         TrainSettings(architecture, **changes),
         side,
+        weighted=False,
     )
 
 
@@ -106,15 +113,17 @@ def _studies() -> dict[str, Recipe]:
     return studies
 
 
+EMBEDDED: dict[str, Any] = {"steps": 6000, "rate": 4e-4, "ema": 0.998}
 PAPER = "cost-sensitive training on key-frame faces: "
 TEST: dict[str, Any] = {
     "steps": 6, "batch": 4, "validate_every": 3, "workers": 0, "save_every": 0.0,
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    "embedded": replace(
-        _from_faces("efficientnet_lite0", 256, steps=6000, rate=4e-4, ema=0.998, level=-2.0),
-        weighted=False,
+    "embedded": _from_faces("efficientnet_lite0", 256, **EMBEDDED),
+    "embedded-cost-sensitive": replace(
+        _from_faces("efficientnet_lite0", 256, **EMBEDDED, level=None, located=False),
+        weighted=True,
     ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
@@ -158,7 +167,8 @@ RECIPES: dict[str, Recipe] = {
     ),
 }  # fmt: skip
 """`embedded` is how the checkpoint in weights/ was made, in one go: the model card tells of its
-stages. The three tests take seconds."""
+stages; `embedded-cost-sensitive`, the paper's loss on the same forgeries. The three tests take
+seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -211,19 +221,21 @@ def train_from_faces(
         )
     network = start_network(recipe, start)
     side = network.architecture.side
-    decoders = _make_decoders(learned, out / "decoders", recipe.decoders, progress)
+    decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
-        degrade=recipe.degrade,
+        degrade=recipe.degrade, encoded=recipe.encoded,
     )  # fmt: skip
 
-    def make(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def make(number: int) -> Lesson:
         pair = forger.lesson((recipe.settings.seed, number))
-        return np.stack([s.image for s in pair]), np.array([s.fake for s in pair], np.float32)
+        covers = [cv2.resize(s.mask, CELLS, interpolation=cv2.INTER_AREA) for s in pair]
+        labels = np.array([s.fake for s in pair], np.float32)
+        return Lesson(np.stack([s.image for s in pair]), labels, np.stack(covers))
 
     weights = np.ones(2)
     if recipe.weighted:
-        drawn = [make(2**40 + number)[1] for number in range(SAMPLED)]
+        drawn = [make(2**40 + number).labels for number in range(SAMPLED)]
         weights = class_weights(np.concatenate(drawn))
     return _run(
         recipe, network, make, 2, validate_on(held, side, recipe.kinds, decoders), out,
@@ -265,7 +277,7 @@ def train_from_labels(
     if recipe.weighted and not recipe.oversampled:
         weights = class_weights(np.array([lesson[0].fake for lesson in lessons]))
 
-    def make(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def make(number: int) -> Lesson:
         rng = np.random.default_rng((recipe.settings.seed, number))
         if recipe.oversampled:
             lesson = lessons[int(rng.choice(sides[number % 2]))]
@@ -273,7 +285,7 @@ def train_from_labels(
             lesson = lessons[int(rng.integers(len(lessons)))]
         chosen = draw_frames(lesson, max(1, recipe.frames), rng)
         crops = read_sequence(chosen, data, side, mirrored=rng.random() < 0.5)
-        return crops, np.array([chosen[0].fake], np.float32)
+        return Lesson(crops, np.array([chosen[0].fake], np.float32))
 
     def validate(chosen: Sequence[Row]) -> Validation | None:
         if recipe.frames:
@@ -358,11 +370,11 @@ def _validate_rows(
     return Validation(crops, np.array([bool(row.fake) for row in chosen]))
 
 
-def _make_decoders(
-    portraits: Sequence[Portrait], folder: Path, count: int, progress: Progress
+def make_decoders(
+    portraits: Sequence[Portrait], folder: Path, count: int, progress: Progress = silent
 ) -> list[Decoder]:
     """The autoencoders of a run, trained once."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, (kind, depth, latent) in enumerate(DECODERS[:count]):
         path = folder / f"{number}-{kind}.safetensors"
         if kind not in UPSAMPLERS or path.exists():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,8 +31,20 @@ from detector.training.metrics import auc
 
 PORTION = 64  # crops scored at a time
 
-Maker = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""A number -> crops, (k, side, side, 3), and their labels, (k,); for a sequence of k one label."""
+
+class Lesson(NamedTuple):
+    """What is learned from together: a pair, a crop, a sequence."""
+
+    crops: np.ndarray
+    """(k, side, side, 3) uint8."""
+    labels: np.ndarray
+    """(k,) float, 1 is fake; of a sequence, (1,)."""
+    covers: np.ndarray | None = None
+    """(k, cells, cells), how much of each cell was forged, where that is known."""
+
+
+Maker = Callable[[int], Lesson]
+"""A number -> the lesson of that number, always the same."""
 
 
 class Batch(NamedTuple):
@@ -44,6 +56,8 @@ class Batch(NamedTuple):
     """Float, 1 is fake; one a picture, or one a sequence."""
     lengths: torch.Tensor
     """How many of the pictures, in order, each label is about."""
+    covers: torch.Tensor
+    """(n, cells, cells), or empty."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,9 @@ class TrainSettings:
     level: float | None = None
     """Logit that every real face is drawn to, whatever its quality, while the forged half of a pair
     need only stand above its real half; without it, the cross-entropy of each."""
+    located: bool = False
+    """With a level: learn the same of every cell of the network's last map, from where the forgery
+    lies."""
     weights: tuple[float, float] = (1.0, 1.0)
     """Loss weights of real and fake: n / (classes x n_class)."""
     frozen: str = ""
@@ -102,21 +119,26 @@ class Crops(Dataset[Batch]):
     """Numbers -> crops, so that a run can be resumed in the middle."""
 
     def __init__(self, make: Maker, first: int, last: int) -> None:
-        """`make` gives the crops, (k, side, side, 3), and labels, (k,), of a number."""
+        """The lessons from number `first` to before `last`."""
         self.make, self.first, self.last = make, first, last
 
     def __len__(self) -> int:
         return max(0, self.last - self.first)
 
     def __getitem__(self, number: int) -> Batch:
-        crops, labels = self.make(self.first + number)
+        crops, labels, covers = self.make(self.first + number)
         lengths = torch.full((len(labels),), len(crops) // len(labels))
-        return Batch(torch.from_numpy(crops).permute(0, 3, 1, 2), torch.from_numpy(labels), lengths)
+        return Batch(
+            torch.from_numpy(crops).permute(0, 3, 1, 2),
+            torch.from_numpy(labels),
+            lengths,
+            torch.zeros(0) if covers is None else torch.from_numpy(covers),
+        )
 
 
 def _join(parts: list[Batch]) -> Batch:
-    pictures, labels, lengths = (torch.cat(given) for given in zip(*parts, strict=True))
-    return Batch(pictures, labels.float(), lengths)
+    pictures, labels, lengths, covers = (torch.cat(given) for given in zip(*parts, strict=True))
+    return Batch(pictures, labels.float(), lengths, covers)
 
 
 def _calm_worker(number: int) -> None:
@@ -161,8 +183,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Train, and call `keep` with the averaged network whenever validation is at its best.
 
-    `make` gives the crops and labels of a number, `crops_each` of them. The first of
-    `validations`, or the one named by `choose_by`, decides what is best.
+    `make` gives the lesson of a number, `crops_each` crops. The first of `validations`, or the one
+    named by `choose_by`, decides what is best.
     """
     process = Process.join(device)
     run = _Run(network, settings, process, out)
@@ -194,7 +216,7 @@ def _batches(
     settings: TrainSettings,
     process: Process,
 ) -> Iterator[Batch]:
-    def share(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def share(number: int) -> Lesson:
         block, place = divmod(number, each)
         return make((block * process.count + process.rank) * each + place)
 
@@ -210,6 +232,17 @@ def _batches(
     yield from loader
 
 
+class _Locator(nn.Module):
+    """A network that answers place by place."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.network.locate(pictures)
+
+
 class _Run:
     """The state of a run."""
 
@@ -223,9 +256,9 @@ class _Run:
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)
-        self.model: Callable[..., torch.Tensor] = self.network
+        self.model: Any = _Locator(self.network) if settings.located else self.network
         if process.count > 1:
-            self.model = DistributedDataParallel(self.network)
+            self.model = DistributedDataParallel(self.model)
         if settings.compiled:
             self.model = torch.compile(self.model)  # a wrapper: validation stays as it is
         self.averaged = {k: v.detach().clone().float() for k, v in self._state().items()}
@@ -269,6 +302,11 @@ class _Run:
                 logits = self.model(pictures)
         if s.level is None:
             loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
+        elif s.located:
+            covers = batch.covers.to(self.process.device)
+            maps = logits.float()
+            loss = paired_loss(maps.mean((1, 2)), labels, s.level)
+            loss = loss + located_loss(maps, covers, s.level)
         else:
             loss = paired_loss(logits.float(), labels, s.level)
         self.optimiser.zero_grad(set_to_none=True)
@@ -375,7 +413,7 @@ def weighted_loss(
     return (loss * each).mean()
 
 
-LEVEL_SHARE = 0.2
+LEVEL_SHARE = 0.4
 """Weight of the distance from the level, beside the loss of the order within pairs."""
 
 
@@ -391,6 +429,20 @@ def paired_loss(logits: torch.Tensor, labels: torch.Tensor, level: float) -> tor
     differ = labels[1::2] > labels[0::2]
     order = nn.functional.softplus(real - forged)[differ].sum() / max(1, len(real))
     return order + LEVEL_SHARE * ((logits - level) ** 2)[labels < 0.5].mean()
+
+
+def located_loss(maps: torch.Tensor, covers: torch.Tensor, level: float) -> torch.Tensor:
+    """The same for every cell: forged ones above those of the real half, all others at the level.
+
+    A picture says once that it was forged; its cells say many times where, and that what lies
+    beside a forgery, in the same light and behind the same encoder, is none.
+    """
+    covers = nn.functional.adaptive_avg_pool2d(covers, (maps.shape[1], maps.shape[2]))
+    real, forged, cover = maps[0::2], maps[1::2], covers[1::2]
+    order = (nn.functional.softplus(real - forged) * cover).sum((1, 2))
+    order = order / cover.sum((1, 2)).clamp(min=0.5)
+    away = (real - level) ** 2 + (1 - cover) * (forged - level) ** 2
+    return order.mean() + LEVEL_SHARE / 2 * away.mean()
 
 
 def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
