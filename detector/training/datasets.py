@@ -178,25 +178,28 @@ def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
     return list(found.values())
 
 
-def read_folder(root: Path, complaints: list[str]) -> list[Source]:
-    """Any folder with real/ and fake/, videos or pictures; manifest.tsv may say more."""
+def list_labelled(root: Path) -> Iterator[tuple[Path, bool, dict[str, str]]]:
+    """The clips below real/ and fake/, whether fake, and what manifest.tsv says of each."""
     known: dict[str, dict[str, str]] = {}
     manifest = root / "manifest.tsv"
     if manifest.is_file():
         with manifest.open(newline="") as file:
             known = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
-    found = []
     for label in ("real", "fake"):
         for path in sorted((root / label).rglob("*")):
-            if path.suffix.lower() not in CLIP_SUFFIXES:
-                continue
-            row = known.get(path.name, {})
-            people = (row.get("group") or path.stem,)
-            found.append(
-                Source(str(path), label == "fake", row.get("dataset", root.name),
-                       row.get("method", label), people)
-            )  # fmt: skip
-    return found
+            if path.suffix.lower() in CLIP_SUFFIXES:
+                given = known.get(path.name, {})
+                said = {k: given[k] for k in ("kind", "dataset", "method", "group") if given.get(k)}
+                usual = {"kind": label, "dataset": root.name, "method": label, "group": path.stem}
+                yield path, label == "fake", usual | said
+
+
+def read_folder(root: Path, complaints: list[str]) -> list[Source]:
+    """Any folder with real/ and fake/, videos or pictures; manifest.tsv may say more."""
+    return [
+        Source(str(path), fake, said["dataset"], said["method"], (said["group"],))
+        for path, fake, said in list_labelled(root)
+    ]
 
 
 READERS: dict[str, Reader] = {

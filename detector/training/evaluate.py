@@ -21,12 +21,12 @@ from detector.records import Calibration, Image, Label
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.training import metrics
-from detector.training.datasets import read_index
+from detector.training.datasets import list_labelled, read_index
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
 from detector.training.train import portion
 from detector.verdict import by_suspicion, choose_label, median_interval, to_probability
-from detector.video import CLIP_SUFFIXES, read_image
+from detector.video import read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
 MISS_BUDGET = 0.10  # share of clips with pasted-in faces that may be called free of signs
@@ -62,27 +62,7 @@ class ClipScore:
 
 def find_labelled(folder: Path) -> list[LabelledClip]:
     """The clips below real/ and fake/, with what the manifest says of them."""
-    known: dict[str, dict[str, str]] = {}
-    manifest = folder / "manifest.tsv"
-    if manifest.is_file():
-        with manifest.open(newline="") as file:
-            known = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
-    clips = []
-    for label in ("real", "fake"):
-        for path in sorted((folder / label).glob("*")):
-            if path.suffix.lower() not in CLIP_SUFFIXES:
-                continue
-            row = known.get(path.name, {})
-            clips.append(
-                LabelledClip(
-                    path=path,
-                    fake=label == "fake",
-                    kind=row.get("kind", label),
-                    dataset=row.get("dataset", folder.name),
-                    method=row.get("method", label),
-                    group=row.get("group", path.stem),
-                )
-            )
+    clips = [LabelledClip(path, fake, **said) for path, fake, said in list_labelled(folder)]
     if not clips:
         raise UserError("no_data", f"{folder} has no clips in real/ and fake/.")
     if len({c.fake for c in clips}) == 1:
