@@ -369,6 +369,9 @@ def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", nargs="+", metavar="PATH", help="checkpoints in place of the catalogue's"
     )
+    parser.add_argument(
+        "--together", action="store_true", help="the checkpoints as one ensemble, averaged"
+    )
     add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, metavar="DIR",
@@ -389,10 +392,15 @@ def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(options: Options) -> int:
     """Measure a detector on labelled clips."""
+    from detector.scoring import Detector, Ensemble
     from detector.training.evaluate import evaluate, evaluate_all, to_markdown
     from detector.weights import load_detector, recalibrate, resolve_weights
 
     checkpoints = options.weights or [None]
+    if options.calibrate and len(options.data) * len(checkpoints) > 1:
+        raise UserError("bad_setting", "--calibrate goes with one DIR and one PATH.")
+    if options.together and len(checkpoints) < 2:
+        raise UserError("bad_setting", "--together wants two checkpoints or more: --weights A B.")
     detectors = {
         Path(path).stem if path else options.model: load_detector(
             options.model, weights=path, device=options.device
@@ -401,9 +409,13 @@ def run_evaluate(options: Options) -> int:
     }
     if len(detectors) < len(checkpoints):
         raise UserError("bad_setting", "The checkpoints of a matrix need different names.")
-    if len(options.data) * len(checkpoints) > 1:
-        if options.calibrate or options.json:
-            raise UserError("bad_setting", "--calibrate and --json go with one DIR and one PATH.")
+    if options.together:
+        members = [d for d in detectors.values() if isinstance(d, Detector)]
+        name = "+".join(detectors)
+        detectors = {name: Ensemble.join(name, members)}
+    if len(options.data) * len(detectors) > 1:
+        if options.json:
+            raise UserError("bad_setting", "--json goes with one DIR and one PATH.")
         with Bar("evaluating") as progress:
             table = evaluate_all(
                 options.data, detectors, options.out, progress=progress,

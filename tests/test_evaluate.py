@@ -193,3 +193,28 @@ def test_a_matrix_of_checkpoints_and_data(
     assert "| video AUC | one | two |" in table
     assert table.count("| tiny |") == table.count("| other |") == 1
     assert (tmp_path / "out" / "tiny-on-two" / "figures.json").is_file()
+
+
+def test_checkpoints_together(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("real", "fake"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for number in range(2):
+            write_clip(tmp_path / "set" / label / f"{label}{number}.mp4", face_clip(4 + number))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(checkpoint.read_bytes())
+    evaluated = [
+        "evaluate", "--data", str(tmp_path / "set"), "--out", str(tmp_path / "out"),
+        "--device", "cpu", "--json", "-", "--weights", str(checkpoint),
+    ]  # fmt: skip
+    assert main(evaluated) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert main([*evaluated, str(other), "--together"]) == 0
+    together = json.loads(capsys.readouterr().out)
+    assert together["auc"] == alone["auc"]  # of two that are the same
+    low, high = alone["accuracy"][1:]
+    assert low <= alone["accuracy"][0] <= high
+    assert sum(map(sum, alone["confusion"])) == alone["clips"] == 4
+    assert main([*evaluated, "--together"]) == 2
+    assert main([*evaluated, str(other), "--calibrate", str(tmp_path / "new.safetensors")]) == 2

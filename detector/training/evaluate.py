@@ -9,10 +9,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from detector.errors import UserError
@@ -30,6 +31,11 @@ from detector.video import read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
 MISS_BUDGET = 0.10  # share of clips with pasted-in faces that may be called free of signs
+MANY = 5000  # crops, of which an interval needs fewer rounds
+PER_CLIP = (
+    "average_precision", "equal_error_rate", "accuracy", "precision", "recall", "f1", "brier",
+    "calibration_error", "log_loss",
+)  # fmt: skip
 MARGIN = 0.02  # probability that thresholds keep from the clips they were set on
 
 
@@ -58,6 +64,14 @@ class ClipScore:
     def logit(self) -> float:
         """The clip's own: the median."""
         return float(np.median(self.logits))
+
+
+class CropScores(NamedTuple):
+    """Every crop of an index: its label, its logit, and the group it must be drawn with."""
+
+    labels: np.ndarray
+    logits: np.ndarray
+    groups: np.ndarray
 
 
 def find_labelled(folder: Path) -> list[LabelledClip]:
@@ -104,8 +118,8 @@ def _some(given: Sequence[Any] | np.ndarray) -> tuple[Any, ...]:
 
 def score_index(
     folder: Path, detector: Detector | Ensemble, split: str = "test", progress: Progress = silent
-) -> tuple[list[ClipScore], np.ndarray, np.ndarray]:
-    """The clips of an index's split, and the label and logit of every crop."""
+) -> tuple[list[ClipScore], CropScores]:
+    """The clips of an index's split, and its crops one by one."""
     rows = [row for row in read_index(folder / "index.csv") if row.split == split]
     if not rows:
         raise UserError("no_data", f"The {split} split of {folder} is empty.")
@@ -128,7 +142,8 @@ def score_index(
         clip = LabelledClip(Path(video), bool(row.fake), kind, row.dataset, row.method, row.group)
         crops = tuple(read_image(folder / rows[i].crop) for i in _some(inside))
         scores.append(ClipScore(clip, logits[inside], crops))
-    return scores, labels, logits
+    groups = np.array([row.group for row in rows])
+    return scores, CropScores(labels, logits, groups)
 
 
 def calibrate(scores: Sequence[ClipScore]) -> Calibration:
@@ -189,15 +204,11 @@ def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[st
     known = np.array([not s.clip.fake or s.clip.kind != "animated" for s in scores])
     answer: dict[str, Any] = {
         "clips": len(scores),
-        "auc": _with_interval(metrics.auc, groups, labels, logits),
-        "average_precision": _with_interval(metrics.average_precision, groups, labels, logits),
-        "equal_error_rate": _with_interval(metrics.equal_error_rate, groups, labels, logits),
+        **_rank_figures(labels, logits, groups),
+        **_decision_figures(labels, probabilities, groups),
         # Of the kinds that the probability is about.
-        "log_loss": round(metrics.log_loss(labels[known], probabilities[known]), 4),
-        "brier": round(metrics.brier(labels[known], probabilities[known]), 4),
-        "calibration_error": round(
-            metrics.calibration_error(labels[known], probabilities[known], 5), 4
-        ),
+        **_probability_figures(labels[known], probabilities[known], groups[known]),
+        "confusion": metrics.confusion(labels, probabilities > 0.5).tolist(),
         "auc_by_kind": {},
         "verdicts": {},
         "verdicts_held_out": {},
@@ -233,7 +244,8 @@ def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[st
 def _with_interval(
     figure: Any, groups: np.ndarray, labels: np.ndarray, scores: np.ndarray
 ) -> list[float]:
-    low, high = metrics.bootstrap(groups, figure, labels, scores)
+    rounds = 1000 if len(labels) < MANY else 200
+    low, high = metrics.bootstrap(groups, figure, labels, scores, rounds=rounds)
     return [round(float(v), 4) for v in (figure(labels, scores), low, high)]
 
 
@@ -242,20 +254,40 @@ def _share(hits: int, total: int) -> dict[str, Any]:
     return {"count": hits, "of": total, "interval": [round(low, 3), round(high, 3)]}
 
 
-def frame_figures(labels: np.ndarray, logits: np.ndarray, calibration: Calibration) -> Any:
-    """Figures of single crops, as the papers give them, decided at a probability of one half."""
-    probabilities = np.array([to_probability(x, calibration) for x in logits])
-    decided = probabilities > 0.5
-    figures: dict[str, Any] = {
-        name: round(value, 4) for name, value in metrics.decision_figures(labels, decided).items()
+def _rank_figures(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    chosen = (metrics.auc, metrics.average_precision, metrics.equal_error_rate)
+    return {f.__name__: _with_interval(f, groups, labels, logits) for f in chosen}
+
+
+def _decision_figures(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    """Decided at a probability of one half, as the papers do."""
+    return {
+        name: _with_interval(
+            lambda truth, decided, name=name: metrics.decision_figures(truth, decided)[name],
+            groups, labels, probabilities > 0.5,
+        )
+        for name in ("accuracy", "precision", "recall", "f1")
+    }  # fmt: skip
+
+
+def _probability_figures(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    chosen = (metrics.log_loss, metrics.brier, metrics.calibration_error)
+    return {f.__name__: _with_interval(f, groups, labels, probabilities) for f in chosen}
+
+
+def frame_figures(crops: CropScores, calibration: Calibration) -> dict[str, Any]:
+    """Figures of single crops, as the papers give them."""
+    probabilities = np.array([to_probability(x, calibration) for x in crops.logits])
+    return {
+        **_decision_figures(crops.labels, probabilities, crops.groups),
+        **_rank_figures(crops.labels, crops.logits, crops.groups),
+        **_probability_figures(crops.labels, probabilities, crops.groups),
+        "confusion": metrics.confusion(crops.labels, probabilities > 0.5).tolist(),
     }
-    figures["auc"] = round(metrics.auc(labels, logits), 4)
-    figures["equal_error_rate"] = round(metrics.equal_error_rate(labels, logits), 4)
-    figures["average_precision"] = round(metrics.average_precision(labels, logits), 4)
-    figures["log_loss"] = round(metrics.log_loss(labels, probabilities), 4)
-    figures["calibration_error"] = round(metrics.calibration_error(labels, probabilities), 4)
-    figures["confusion"] = metrics.confusion(labels, decided).tolist()
-    return figures
 
 
 def evaluate(
@@ -277,8 +309,7 @@ def evaluate(
     frames = None
     failed: list[str] = []
     if (folder / "index.csv").is_file():
-        scores, labels, logits = score_index(folder, detector, progress=progress)
-        frames = labels, logits
+        scores, frames = score_index(folder, detector, progress=progress)
     else:
         scores, failed = score_clips(find_labelled(folder), detector, settings, progress)
     if not scores:
@@ -287,7 +318,7 @@ def evaluate(
     calibration = detector.calibration if detector.calibration.calibrated else fresh
     figures = figures_of(scores, calibration)
     if frames is not None:
-        figures["frames"] = frame_figures(frames[0], frames[1], calibration)
+        figures["frames"] = frame_figures(frames, calibration)
     figures["failed"] = failed
     if robustness:
         faces = [Faces(s.clip.fake, s.clip.group, s.crops) for s in scores]
@@ -303,7 +334,7 @@ def evaluate(
             p = to_probability(s.logit, calibration)
             writer.writerow([s.clip.path.name, int(s.clip.fake), s.clip.kind, s.clip.dataset,
                              s.clip.group, round(s.logit, 4), round(p, 4)])  # fmt: skip
-    draw_figures(scores, calibration).savefig(out / "figures.png", dpi=110)
+    draw_figures(scores, calibration, figures).savefig(out / "figures.png", dpi=110)
     return figures, fresh
 
 
@@ -339,29 +370,32 @@ def _cell(value: Sequence[float]) -> str:
     return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
 
 
+def _name(figure: str) -> str:
+    return figure.upper() if figure in ("auc", "f1") else figure.replace("_", " ")
+
+
+def _confusion_row(table: Sequence[Sequence[int]]) -> str:
+    (right, alarms), (misses, hits) = table
+    return f"| confusion (real, alarms / missed, found) | {right}/{alarms}/{misses}/{hits} |"
+
+
 def to_markdown(figures: dict[str, Any]) -> str:
     """The figures as tables."""
     lines = []
     if "frames" in figures:
         f = figures["frames"]
-        names = ("accuracy", "precision", "recall", "f1", "auc")
-        lines += ["| figure, per crop | value |", "|---|---|"]
-        lines += [f"| {name} | {f[name]:.3f} |" for name in names]
-        (right, alarms), (misses, hits) = f["confusion"]
-        lines += [
-            f"| confusion (real, alarms / missed, found) | {right}/{alarms}/{misses}/{hits} |"
-        ]
-        lines.append("")
+        names = [name for name in f if name != "confusion"]
+        lines += ["| figure, per crop | value (95 % interval) |", "|---|---|"]
+        lines += [f"| {_name(name)} | {_cell(f[name])} |" for name in names]
+        lines += [_confusion_row(f["confusion"]), ""]
     lines += ["| figure, per clip | value (95 % interval) |", "|---|---|"]
     lines.append(f"| AUC, all {figures['clips']} clips | {_cell(figures['auc'])} |")
     for kind, value in figures["auc_by_kind"].items():
         lines.append(f"| AUC, {kind} against all real | {_cell(value)} |")
     for name, value in figures["auc_by_dataset"].items():
         lines.append(f"| AUC within {name} | {_cell(value)} |")
-    lines.append(f"| average precision | {_cell(figures['average_precision'])} |")
-    lines.append(f"| equal error rate | {_cell(figures['equal_error_rate'])} |")
-    for name in ("brier", "calibration_error", "log_loss"):
-        lines.append(f"| {name.replace('_', ' ')} | {figures[name]:.3f} |")
+    lines += [f"| {_name(name)} | {_cell(figures[name])} |" for name in PER_CLIP]
+    lines.append(_confusion_row(figures["confusion"]))
     if "robustness" in figures:
         lines += ["", "| altered | video AUC, untouched first, then ever stronger |", "|---|---|"]
         for name, curve in figures["robustness"].items():
@@ -380,13 +414,15 @@ def to_markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_figures(scores: Sequence[ClipScore], calibration: Calibration) -> Figure:
-    """ROC, reliability, risk against coverage, and the scores of every kind."""
+def draw_figures(
+    scores: Sequence[ClipScore], calibration: Calibration, figures: dict[str, Any]
+) -> Figure:
+    """ROC, reliability, risk against coverage, the scores of every kind, confusion."""
     mpl.use("Agg")
     labels = np.array([s.clip.fake for s in scores])
     probabilities = np.array([to_probability(s.logit, calibration) for s in scores])
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    (roc, reliability), (risk, kinds) = figure.subplots(2, 2)
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    (roc, reliability, per_clip), (risk, kinds, per_crop) = figure.subplots(2, 3)
     alarms, hits, _ = metrics.roc(labels, probabilities)
     roc.plot(alarms, hits, drawstyle="steps-post")
     roc.plot([0, 1], [0, 1], color="0.7")
@@ -405,4 +441,23 @@ def draw_figures(scores: Sequence[ClipScore], calibration: Calibration) -> Figur
     for threshold in (calibration.lower, calibration.upper):
         kinds.axvline(threshold, color="0.6", linestyle="--")
     kinds.set(title="Probability by kind", yticks=range(len(names)), yticklabels=names)
+    _draw_confusion(per_clip, "Clips, decided at 0.5", figures["confusion"])
+    if "frames" in figures:
+        _draw_confusion(per_crop, "Crops, decided at 0.5", figures["frames"]["confusion"])
+    else:
+        per_crop.set_axis_off()
     return figure
+
+
+def _draw_confusion(axes: Axes, title: str, table: Sequence[Sequence[int]]) -> None:
+    """Rows are the truth, columns the decision, shades the share of a row."""
+    counts = np.array(table)
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(2, 2):
+        axes.text(
+            column, row, str(counts[row, column]), ha="center", va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+        )  # fmt: skip
+    names = ["real", "fake"]
+    axes.set(title=title, xlabel="decided", ylabel="true", xticks=[0, 1], yticks=[0, 1],
+             xticklabels=names, yticklabels=names)  # fmt: skip

@@ -405,17 +405,22 @@ def _as_validation(pairs: Sequence[tuple[Sample, Sample]]) -> Validation:
 
 
 def draw_log(log: Sequence[dict[str, float]]) -> Figure:
-    """Loss and validation AUC over the steps."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    loss, areas = figure.subplots(1, 2)
+    """Loss, and AUC and accuracy of the validations, over the steps."""
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    loss, areas, accuracies = figure.subplots(1, 3)
     steps = [row["step"] for row in log]
     loss.plot(steps, [row["loss"] for row in log])
     loss.set(title="Training loss", xlabel="step")
     for name in log[-1]:
         if re.match("held|val", name):
-            areas.plot(steps, [row[name] for row in log], label=name)
-    areas.set(title="AUC, validation", xlabel="step")
-    areas.legend(fontsize="small")
+            axes = accuracies if name.endswith("_accuracy") else areas
+            axes.plot(steps, [row[name] for row in log], label=name)
+    for axes, title in ((areas, "AUC, validation"), (accuracies, "Accuracy, validation")):
+        axes.set(title=title, xlabel="step")
+        if axes.lines:
+            axes.legend(fontsize="small")
+        else:
+            axes.set_axis_off()
     return figure
 
 

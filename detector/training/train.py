@@ -339,7 +339,10 @@ class _Run:
         self.network.load_state_dict(self.averaged, strict=False)
         self.network.eval()
         for name, validation in validations.items():
-            row[name] = measure(self.network, validation, self.process.device, self.settings)
+            area, accuracy = measure(self.network, validation, self.process.device, self.settings)
+            row[name] = area
+            if self.settings.level is None:  # with a level, zero is no border
+                row[f"{name}_accuracy"] = accuracy
         chosen = row[choose_by or next(iter(validations))] if validations else float(self.step)
         self.log.append(row)
         if self.process.rank == 0:
@@ -455,8 +458,8 @@ def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
 
 def measure(
     network: Network, validation: Validation, device: torch.device, settings: TrainSettings
-) -> float:
-    """AUC of crops, or of clips where the crops are grouped."""
+) -> tuple[float, float]:
+    """AUC and accuracy of crops, or of clips where the crops are grouped."""
     crops, groups = validation.crops, validation.groups
     parts = portion(len(crops), groups if network.in_sequence else None)
     logits = []
@@ -470,4 +473,4 @@ def measure(
         counts = np.bincount(inverse)
         scores = np.bincount(inverse, scores) / counts
         labels = np.bincount(inverse, labels) / counts > 0.5
-    return auc(labels, scores)
+    return auc(labels, scores), float(((scores > 0) == labels).mean())
