@@ -34,14 +34,13 @@ from detector.weights import load_detector
 def variants() -> dict[str, Recipe]:
     """What is compared."""
     whole, paper = RECIPES["embedded"], RECIPES["embedded-cost-sensitive"]
-    ordered = replace(whole, settings=replace(whole.settings, located=False))
     kinds = {
         f"without {kind}": replace(whole, kinds={k: v for k, v in KINDS.items() if k != kind})
         for kind in KINDS
     }
     return {
         "everything": whole,
-        "without the place": ordered,
+        "with the place of the forgery": RECIPES["embedded-located"],
         "cross-entropy with class weights": paper,
         "cross-entropy without": replace(paper, weighted=False),
         "without video compression": replace(whole, encoded=False),

@@ -87,6 +87,8 @@ def test_train_evaluate_and_calibrate_end_to_end(
     assert verify_checkpoint(resolve_weights(path=best)) < 1e-2
     assert {p.name for p in run.iterdir()} >= {"log.csv", "curves.png", "settings.json"}
     assert main([*arguments, "--device", "cpu", "--resume"]) == 0
+    located = ["train", "test-located", *arguments[2:5], str(tmp_path / "located"), *arguments[6:]]
+    assert main([*located, "--device", "cpu"]) == 0
     capsys.readouterr()
 
     clips = tmp_path / "clips"

@@ -197,7 +197,7 @@ def test_paired_loss_by_hand() -> None:
     labels = torch.tensor([0.0, 1.0, 0.0, 0.0])
     logits = torch.tensor([-1.0, 2.0, -2.0, -4.0])  # the second pair holds two real halves
     order = torch.nn.functional.softplus(torch.tensor(-3.0)) / 2
-    level = 0.4 * (1.0 + 0.0 + 4.0) / 3
+    level = 0.2 * (1.0 + 0.0 + 4.0) / 3
     assert paired_loss(logits, labels, -2.0).item() == pytest.approx(order.item() + level, abs=1e-6)
 
 

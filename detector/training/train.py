@@ -416,7 +416,7 @@ def weighted_loss(
     return (loss * each).mean()
 
 
-LEVEL_SHARE = 0.4
+LEVEL_SHARE = 0.2
 """Weight of the distance from the level, beside the loss of the order within pairs."""
 
 
@@ -445,7 +445,7 @@ def located_loss(maps: torch.Tensor, covers: torch.Tensor, level: float) -> torc
     order = (nn.functional.softplus(real - forged) * cover).sum((1, 2))
     order = order / cover.sum((1, 2)).clamp(min=0.5)
     away = (real - level) ** 2 + (1 - cover) * (forged - level) ** 2
-    return order.mean() + LEVEL_SHARE / 2 * away.mean()
+    return order.mean() + LEVEL_SHARE * away.mean()
 
 
 def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
