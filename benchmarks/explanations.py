@@ -12,6 +12,7 @@ and LIME over superpixels; and how far the methods agree with one another.
 import argparse
 import copy
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -119,15 +120,15 @@ def superpixels(crop: np.ndarray) -> np.ndarray:
     return slic(crop, n_segments=SUPERPIXELS, compactness=10, start_label=0)
 
 
-def softened(crop: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The crop, blurred beyond recognition where a mask says so."""
+def hide(crop: np.ndarray, masks: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The crop, blurred beyond recognition where each mask says so."""
     soft = cv2.GaussianBlur(crop, (0, 0), crop.shape[0] * 0.08)
-    return np.where(hidden[..., None], soft, crop)
+    return [np.where(mask[..., None], soft, crop) for mask in masks]
 
 
 def occlusion(detector: Detector, crop: np.ndarray, patches: np.ndarray) -> np.ndarray:
     """How much the logit falls when a superpixel is blurred."""
-    made = [crop, *(softened(crop, patches == n) for n in range(patches.max() + 1))]
+    made = [crop, *hide(crop, (patches == n for n in range(patches.max() + 1)))]
     logits = detector.score(made, mirror=False)
     return np.maximum(logits[0] - logits[1:], 0)[patches].astype(np.float32)
 
@@ -139,7 +140,7 @@ def lime(detector: Detector, crop: np.ndarray, patches: np.ndarray) -> np.ndarra
     """
     rng = np.random.default_rng(0)
     kept = rng.random((LIME_SAMPLES, patches.max() + 1)) < rng.uniform(0.2, 1, (LIME_SAMPLES, 1))
-    logits = detector.score([softened(crop, ~row[patches]) for row in kept], mirror=False)
+    logits = detector.score(hide(crop, (~row[patches] for row in kept)), mirror=False)
     near = np.exp(-(((1 - np.sqrt(kept.mean(axis=1))) / 0.25) ** 2))
     model = Ridge(alpha=1.0).fit(kept.astype(float), logits, sample_weight=near)
     return np.maximum(model.coef_, 0)[patches].astype(np.float32)
