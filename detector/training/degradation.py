@@ -97,13 +97,30 @@ def grade(image: Image, rng: np.random.Generator) -> Image:
 
 
 def relight(image: Image, rng: np.random.Generator) -> Image:
-    """Light from one side."""
+    """Light from one side, or from coloured lamps, or the edge of a shadow."""
     height, width = image.shape[:2]
-    angle = rng.uniform(0, 2 * np.pi)
-    across = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
-    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
-    light = np.exp((across + down) * rng.uniform(0.1, 0.6))[..., None]
+    kind = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
+    if kind == 0:
+        light = np.exp(across(height, width, rng) * rng.uniform(0.1, 0.6))[..., None]
+    elif kind == 1:
+        lamps = rng.normal(0, log_uniform(rng, 0.05, 0.3), (*rng.integers(2, 5, 2), 3))
+        lamps -= lamps.mean((0, 1)) * 0.5
+        light = np.exp(
+            cv2.resize(lamps.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        )
+    else:
+        edge = across(height, width, rng) - rng.uniform(-0.7, 0.7)
+        lit = 0.5 + 0.5 * np.tanh(edge / log_uniform(rng, 0.04, 0.8))
+        light = 1 - lit[..., None] * rng.uniform(0.1, 0.6) * rng.uniform(0.7, 1.0, 3)
     return to_uint8(image * (light * rng.normal(1, 0.03, 3)))
+
+
+def across(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """A slope in a direction drawn at random: about -1 at one end of the picture, 1 at the other."""
+    angle = rng.uniform(0, 2 * np.pi)
+    right = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
+    return right + down
 
 
 def blur_background(
