@@ -60,6 +60,23 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
         assert [float(r["step"]) for r in csv.DictReader(file)] == [20, 40]
 
 
+def test_a_steady_run_keeps_the_mean_of_all_its_weights(tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+    name = "backbone.classifier.weight"
+
+    def look(stage: str, fraction: float) -> None:
+        state = torch.load(tmp_path / "resume.pt", weights_only=True)
+        seen.append(state["network"][name])
+        if fraction == 1:
+            mean = torch.stack(seen[1:]).mean(0)  # the first of ten steps warms up
+            torch.testing.assert_close(state["averaged"][name], mean)
+
+    settings = replace(FAST, steps=10, steady=True, validate_every=5, save_every=0.0)
+    log = run(tmp_path, settings, progress=look)
+    assert len(seen) == 10
+    assert [row["rate"] for row in log] == [FAST.rate] * 2
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", keep=None)
 

@@ -75,6 +75,9 @@ class TrainSettings:
     """Weight decay."""
     ema: float = 0.999
     """How slowly the averaged weights, which are what is kept, follow."""
+    steady: bool = False
+    """The rate stays where it is after warming up, and the averaged weights are the plain mean of
+    all since (SWA, Izmailov et al., 2018): less is learned of the training faces themselves."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     dropout: float = 0.2
@@ -280,10 +283,17 @@ class _Run:
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
 
+    @property
+    def _warm(self) -> int:
+        """Steps until the rate is at its highest."""
+        return max(1, round((0.1 if self.settings.steady else 0.03) * self.settings.steps))
+
     def _rate(self) -> float:
-        warm = max(1, round(0.03 * self.settings.steps))
+        warm = self._warm
         if self.step < warm:
             return self.settings.rate * (self.step + 1) / warm
+        if self.settings.steady:
+            return self.settings.rate
         done = (self.step - warm) / max(1, self.settings.steps - warm)
         return self.settings.rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
@@ -314,8 +324,10 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
         self.optimiser.step()
         self.step += 1
-        # Early on the average would be that of random weights: let it follow faster.
-        follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
+        if s.steady and self.step > self._warm:
+            follow = 1 / (self.step - self._warm)
+        else:  # early on the average would be that of random weights: let it follow faster
+            follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self._state().items():
                 self.averaged[name].lerp_(value.float(), follow)
