@@ -116,7 +116,7 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
 
 
 def across(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A slope in a direction drawn at random: about -1 at one end of the picture, 1 at the other."""
+    """A slope in a direction drawn at random, from about -1 to 1."""
     angle = rng.uniform(0, 2 * np.pi)
     right = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
