@@ -1,6 +1,6 @@
 """What each part of the training adds: short runs of equal budget, all from ImageNet.
 
-    python -m benchmarks.ablation FACES OUT [--steps 400] [--side 256] [--clips CLIPS]
+    python -m benchmarks.ablation FACES OUT [--clips CLIPS] [--steps N] [--side N] [--decoders N]
 
 FACES is a folder of real faces; CLIPS, labelled clips in real/ and fake/, adds their video AUC.
 Prints one row a run, all measured on the same held-out forgeries and the same faces of the clips.
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--decoders", type=int, default=len(DECODERS))
     parser.add_argument("--clips", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -75,13 +76,13 @@ def main() -> None:
         scores, _ = score_clips(find_labelled(options.clips), load_detector(device="cpu"))
     portraits = find_portraits(options.faces, options.out / "portraits.npz")
     learned, held = split_portraits(portraits)
-    decoders = make_decoders(learned, options.out / "decoders", len(DECODERS))
+    decoders = make_decoders(learned, options.out / "decoders", options.decoders)
     measured = validate_on(held, options.side, KINDS, decoders)
     columns = "held out, all kinds", "untouched", "clips, blended", "clips, animated"
     print("| run | AUC, " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name, recipe in variants().items():
         settings = replace(recipe.settings, steps=options.steps, validate_every=options.steps)
-        recipe = replace(recipe, settings=settings, side=options.side)
+        recipe = replace(recipe, settings=settings, side=options.side, decoders=options.decoders)
         out = options.out / name.replace(" ", "-")
         out.mkdir(parents=True, exist_ok=True)
         for shared in ("portraits.npz", "decoders"):  # found and trained once, for all
