@@ -76,8 +76,8 @@ class TrainSettings:
     ema: float = 0.999
     """How slowly the averaged weights, which are what is kept, follow."""
     steady: bool = False
-    """The rate stays where it is after warming up, and the averaged weights are the plain mean of
-    all since (SWA, Izmailov et al., 2018): less is learned of the training faces themselves."""
+    """The rate stays where it is after warming up, and in the second half the averaged weights are
+    the plain mean of that half's (SWA, Izmailov et al., 2018)."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     dropout: float = 0.2
@@ -283,13 +283,8 @@ class _Run:
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
 
-    @property
-    def _warm(self) -> int:
-        """Steps until the rate is at its highest."""
-        return max(1, round((0.1 if self.settings.steady else 0.03) * self.settings.steps))
-
     def _rate(self) -> float:
-        warm = self._warm
+        warm = max(1, round(0.03 * self.settings.steps))
         if self.step < warm:
             return self.settings.rate * (self.step + 1) / warm
         if self.settings.steady:
@@ -324,8 +319,9 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
         self.optimiser.step()
         self.step += 1
-        if s.steady and self.step > self._warm:
-            follow = 1 / (self.step - self._warm)
+        half = s.steps // 2
+        if s.steady and self.step > half:
+            follow = 1 / (self.step - half)
         else:  # early on the average would be that of random weights: let it follow faster
             follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
