@@ -40,7 +40,9 @@ def variants() -> dict[str, Recipe]:
     }
     return {
         "everything": whole,
-        "with the place of the forgery": RECIPES["embedded-located"],
+        "with the place of the forgery": replace(
+            whole, settings=replace(whole.settings, located=True)
+        ),
         "cross-entropy with class weights": paper,
         "cross-entropy without": replace(paper, weighted=False),
         "without video compression": replace(whole, encoded=False),
