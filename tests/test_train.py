@@ -77,6 +77,23 @@ def test_a_steady_run_keeps_the_mean_of_its_second_half(tmp_path: Path) -> None:
     assert [row["rate"] for row in log] == [FAST.rate] * 2
 
 
+def test_workers_start_after_pictures_were_worked_on(tmp_path: Path) -> None:
+    script = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import cv2
+import numpy as np
+from tests.test_train import FAST, run
+cv2.setNumThreads(2)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (0, 0), 5)
+run(Path(sys.argv[1]), replace(FAST, steps=2, workers=1, validate_every=2))
+assert cv2.getNumThreads() == 2
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=100, cwd=Path(__file__).parent.parent)
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", keep=None)
 

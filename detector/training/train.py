@@ -145,7 +145,6 @@ def _join(parts: list[Batch]) -> Batch:
 
 
 def _calm_worker(number: int) -> None:
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
@@ -232,7 +231,13 @@ def _batches(
         prefetch_factor=3 if settings.workers else None,
         multiprocessing_context="fork" if settings.workers else None,
     )
-    yield from loader
+    # OpenCV's threads do not live on in a forked worker, which would wait for them for ever.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield from loader
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class _Locator(nn.Module):
