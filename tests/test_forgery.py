@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -98,16 +100,19 @@ def test_degradation_varies(portraits: list[Portrait]) -> None:
 
 
 def test_split_keeps_names_apart(portraits: list[Portrait]) -> None:
-    many = [
-        Portrait(f"x__{n}__{k}.jpg", 100, False, p.image, p.landmarks, p.appearance)
-        for n in range(100)
-        for k in range(2)
-        for p in portraits[:1]
-    ]
+    def named(name: str) -> Portrait:
+        return replace(portraits[0], name=name)
+
+    many = [named(f"set__{n}__{k}.jpg") for n in range(100) for k in range(2)]
     learned, held = split_portraits(many, 0.2)
     assert len(learned) + len(held) == 200
     assert 10 < len(held) < 80
-    assert not {p.name for p in learned} & {p.name for p in held}
+    people = [{p.name.split("__")[1] for p in side} for side in (learned, held)]
+    assert not people[0] & people[1]
+    one_person = [named(f"team__2019__portraits__{n}.jpg") for n in range(100)]
+    learned, held = split_portraits(one_person, 0.2)
+    assert len(learned) + len(held) == 100
+    assert 5 < len(held) < 40
 
 
 def test_folder_without_faces(tmp_path) -> None:

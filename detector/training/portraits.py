@@ -122,14 +122,20 @@ def split_portraits(
 ) -> tuple[list[Portrait], list[Portrait]]:
     """Training and held-out portraits, split by file name so that a name is never on both sides.
 
-    One person can stand in two folders under two names; a person's pictures within a folder share
-    the part of the name before the last underscore or the extension.
+    A person's pictures are taken to share the part of the name before the last underscore; where
+    that holds none back, because names are made otherwise, each picture stands for itself. One
+    person can stand in two folders under two names.
     """
-    train: list[Portrait] = []
-    held: list[Portrait] = []
-    for portrait in portraits:
-        stem = Path(portrait.name).stem
-        identity = stem.rsplit("_", 1)[0] if stem.count("__") >= 2 else stem
-        number = sum(ord(c) * 31 ** (i % 7) for i, c in enumerate(identity)) % 1000
-        (held if number < held_out * 1000 else train).append(portrait)
-    return train, held
+    stems = [Path(p.name).stem for p in portraits]
+    people = [stem.rsplit("_", 1)[0] if stem.count("__") >= 2 else stem for stem in stems]
+    held = [_is_held(person, held_out) for person in people]
+    if not any(held):
+        held = [_is_held(stem, held_out) for stem in stems]
+    return (
+        [p for p, kept in zip(portraits, held, strict=True) if not kept],
+        [p for p, kept in zip(portraits, held, strict=True) if kept],
+    )
+
+
+def _is_held(name: str, share: float) -> bool:
+    return sum(ord(c) * 31 ** (i % 7) for i, c in enumerate(name)) % 1000 < share * 1000
