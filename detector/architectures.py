@@ -70,6 +70,10 @@ ARCHITECTURES: dict[str, Architecture] = {
             "efficientnet_lite0", "EfficientNet-Lite0", "tf_efficientnet_lite0",
             224, HALF, HALF, "bn2",
         ),
+        Architecture(
+            "efficientnet_lite2", "EfficientNet-Lite2", "tf_efficientnet_lite2",
+            260, HALF, HALF, "bn2",
+        ),
         Architecture("plain_cnn", "Plain CNN", None, 224, HALF, HALF, "features"),
         Architecture(
             "inception_v3_rnn", "InceptionV3 with a recurrent network", "inception_v3",

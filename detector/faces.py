@@ -23,7 +23,7 @@ LEAST_CONFIDENCE = 0.95  # MTCNN gives things that are no face up to 0.91
 LEAST_CONFIDENCE_TINY = 0.99  # and is wrong more often about tiny ones
 TINY = 40  # pixels of face width, in the full frame
 PAD_SHARE = 0.35  # of the frame, added around it when a face may fill it
-MARGIN = 0.3  # of the face's box, shown around it where a checkpoint does not say otherwise
+MARGIN = 0.5  # of the face's box, shown around it where a checkpoint does not say otherwise
 CROP_LIMIT = 512  # pixels; larger crops are reduced to this side
 ALIGNED = 64  # side of the aligned face that appearance is read from
 

@@ -209,6 +209,7 @@ def test_mcp_offers_the_two_tools(address: str) -> None:
 def test_models_without_weights_cannot_be_chosen() -> None:
     titles = {name: title for title, name in interface.list_models()}
     assert titles["efficientnet_lite0"].endswith("(embedded)")
+    assert titles["efficientnet_lite2"].endswith("(embedded)")
     assert "xception" not in titles
     assert "<li aria-disabled" in interface.list_missing()
     assert "Xception" in interface.list_missing()

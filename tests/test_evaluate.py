@@ -131,11 +131,12 @@ def test_recipes_name_known_architectures() -> None:
         assert find_recipe(name).settings.architecture
 
 
-def test_embedded_recipe_starts_from_imagenet() -> None:
-    """The first layer is not random: its filters are smooth and differ from another start."""
-    first = start_network(RECIPES["embedded"], "imagenet").backbone.conv_stem.weight
-    second = start_network(RECIPES["embedded"], "imagenet").backbone.conv_stem.weight
-    scratch = start_network(RECIPES["embedded"], "scratch").backbone.conv_stem.weight
+@pytest.mark.parametrize("recipe", ["embedded", "larger"])
+def test_recipes_of_shipped_networks_start_from_imagenet(recipe: str) -> None:
+    """The first layer is not random: it is the same twice and differs from another start."""
+    first = start_network(RECIPES[recipe], "imagenet").backbone.conv_stem.weight
+    second = start_network(RECIPES[recipe], "imagenet").backbone.conv_stem.weight
+    scratch = start_network(RECIPES[recipe], "scratch").backbone.conv_stem.weight
     assert bool((first == second).all())
     assert not bool((first == scratch).all())
 

@@ -134,8 +134,9 @@ def test_catalogue_is_whole() -> None:
     assert find_source(catalogue.find("default"))
 
 
-def test_embedded_checkpoint_is_sound() -> None:
-    checkpoint = resolve_weights()
+@pytest.mark.parametrize("name", ["default", "efficientnet_lite0", "efficientnet_lite2"])
+def test_embedded_checkpoints_are_sound(name: str) -> None:
+    checkpoint = resolve_weights(name)
     assert checkpoint.source == "embedded"
     assert verify_checkpoint(checkpoint) < 0.05
     assert checkpoint.metadata["calibration"]["calibrated"]

