@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from detector.faces import MARGIN
 from detector.scoring import Detector, Ensemble
 from detector.training.evaluate import ClipScore, find_labelled, score_clips
 from detector.training.forgery import KINDS
@@ -75,7 +76,8 @@ def main() -> None:
     torch.manual_seed(0)
     scores: list[ClipScore] = []
     if options.clips is not None:
-        scores, _ = score_clips(find_labelled(options.clips), load_detector(device="cpu"))
+        cutter = replace(load_detector(device="cpu"), margin=MARGIN)  # as the runs see faces
+        scores, _ = score_clips(find_labelled(options.clips), cutter)
     portraits = find_portraits(options.faces, options.out / "portraits.npz")
     learned, held = split_portraits(portraits)
     decoders = make_decoders(learned, options.out / "decoders", options.decoders)
