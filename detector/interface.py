@@ -574,7 +574,7 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
 
     Args:
         clip: The video or picture file.
-        model: Name of the detector; `default` is the embedded one.
+        model: Name of the detector; `default` is the app's own choice.
         key_frames: How many frames are looked at, 1 to 512.
 
     Returns:
@@ -598,7 +598,7 @@ def api_explain(
         clip: The video or picture file.
         method: smoothgrad, gradcam, gradcam++ or faster-scorecam.
         time: Seconds into the clip; below zero for the most suspicious face.
-        model: Name of the detector; `default` is the embedded one.
+        model: Name of the detector; `default` is the app's own choice.
 
     Returns:
         The face's time and box, the share of the map on each region, and the trust figures; or an

@@ -30,6 +30,7 @@ from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
 PORTION = 64  # crops scored at a time
+LATE = 3.0  # of a steady run: the weights of step t count about as t to this power in the mean
 
 
 class Lesson(NamedTuple):
@@ -429,8 +430,6 @@ def weighted_loss(
     return (loss * each).mean()
 
 
-LATE = 3.0
-"""Of a steady run: the weights of step t count as t to this power in the mean."""
 FORGED = 0.8
 """Share of a cell's pixels that were replaced, from which all of it counts as forged."""
 LEVEL_SHARE = 0.2
