@@ -38,6 +38,7 @@ def variants() -> dict[str, Recipe]:
     kinds = {
         f"without {kind}": replace(whole, kinds={k: v for k, v in KINDS.items() if k != kind})
         for kind in KINDS
+        if whole.painted or kind != "painted"
     }
     return {
         "everything": whole,

@@ -9,6 +9,7 @@ from clips import face_clip, other_portrait, portrait, write_clip
 from detector.__main__ import main
 from detector.errors import UserError
 from detector.records import Label
+from detector.training import painter
 from detector.training.evaluate import (
     ClipScore,
     LabelledClip,
@@ -18,6 +19,7 @@ from detector.training.evaluate import (
     figures_of,
     find_labelled,
 )
+from detector.training.painter import Enlarger
 from detector.training.recipes import RECIPES, find_recipe, start_network
 from detector.training.robustness import ALTERATIONS, Faces, draw_curves, sweep
 from detector.weights import read_metadata, resolve_weights, verify_checkpoint
@@ -73,7 +75,7 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
 
 
 def test_train_evaluate_and_calibrate_end_to_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faces = tmp_path / "faces"
     faces.mkdir()
@@ -88,7 +90,9 @@ def test_train_evaluate_and_calibrate_end_to_end(
     assert {p.name for p in run.iterdir()} >= {"log.csv", "curves.png", "settings.json"}
     assert main([*arguments, "--device", "cpu", "--resume"]) == 0
     located = ["train", "test-located", *arguments[2:5], str(tmp_path / "located"), *arguments[6:]]
+    monkeypatch.setattr(painter, "load_painter", lambda: Enlarger(1, 8, 4))
     assert main([*located, "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "located" / "painted").iterdir())) == 3
     capsys.readouterr()
 
     clips = tmp_path / "clips"

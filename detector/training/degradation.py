@@ -1,7 +1,8 @@
 """What cameras, editors, encoders and platforms do to pictures, real and forged alike.
 
-`photograph` comes before a forgery is made, `deliver` after it. Both classes go through both with
-the same chances, so that neither blur nor compression tells them apart.
+`through_lens` and `record` come before a forgery is made, `deliver` after it. Both classes go
+through them with the same chances, so that neither blur nor compression tells them apart; only what
+a generator draws is now and then spared `record`.
 """
 
 from collections.abc import Sequence
@@ -50,19 +51,10 @@ def light(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def photograph(
-    image: Image,
-    head: np.ndarray,
-    width: float,
-    rng: np.random.Generator,
-    *,
-    noisy: float = 0.4,
-    encoded: bool = True,
-) -> Image:
-    """Light, lens, sensor, first encoding.
+def through_lens(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
+    """Light, depth of field, focus, motion, make-up.
 
-    `head` is a soft mask, `width` the face's in pixels, `noisy` the chance of visible noise;
-    without `encoded` no video encoder is used.
+    `head` is a soft mask, `width` the face's in pixels.
     """
     image = light(image, rng)
     if chance(rng, 0.3):
@@ -73,8 +65,21 @@ def photograph(
         image = blur_motion(image, width, rng)
     if chance(rng, 0.1):
         image = smooth_skin(image, head, rng)
+    return image
+
+
+def record(
+    image: Image, rng: np.random.Generator, *, noisy: float = 0.4, encoded: bool = True
+) -> Image:
+    """Sensor, what the camera makes of its picture, first encoding.
+
+    `noisy` is the chance of noise, which many cameras wipe off again; without `encoded` no video
+    encoder is used.
+    """
     if chance(rng, noisy):
         image = add_noise(image, rng)
+        if chance(rng, 0.5):
+            image = denoise(image, rng)
     if chance(rng, 0.12):
         image = televise(image, rng)
     if chance(rng, 0.25):
@@ -159,6 +164,24 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
         noise /= noise.std() + 1e-6
     strength = log_uniform(rng, 0.8, 12) * (1.15 - image.mean(axis=2, keepdims=True) / 300)
     return to_uint8(image + noise * strength)
+
+
+def denoise(image: Image, rng: np.random.Generator) -> Image:
+    """What webcams and phones do against noise: skin like watercolour, then edges sharpened."""
+    kind = int(rng.choice(3, p=[0.45, 0.35, 0.2]))
+    if kind == 0:
+        strength = float(log_uniform(rng, 3, 14))
+        image = cv2.fastNlMeansDenoisingColored(image, None, strength, strength * 1.5, 5, 11)
+    elif kind == 1:
+        reach, strength = rng.uniform(2, 5), log_uniform(rng, 15, 70)
+        for _ in range(int(rng.integers(1, 4))):
+            image = cv2.bilateralFilter(image, 7, strength, reach)
+    else:
+        image = cv2.medianBlur(image, int(rng.choice([3, 3, 5])))
+    if chance(rng, 0.5):
+        soft = blur(image, rng.uniform(0.7, 2.0)).astype(np.float32)
+        image = to_uint8(image + (image - soft) * rng.uniform(0.3, 1.8))
+    return image
 
 
 def televise(image: Image, rng: np.random.Generator) -> Image:

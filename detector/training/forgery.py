@@ -2,9 +2,10 @@
 
 The idea of blending a face with an altered copy of itself is Shiohara and Yamasaki's ("Detecting
 Deepfakes with Self-Blended Images", CVPR 2022). Beside it stand kin that widen what is covered:
-another person's face, a face through a bottleneck, mouth or eyes alone, a whole picture re-made
-by a decoder. Every pair is made from one portrait and both halves go through the same camera and
-the same encoders, so that only the forgery tells them apart. All of it follows from a seed.
+another person's face, a face through a bottleneck, mouth or eyes alone, a whole picture re-made by
+a small decoder or drawn anew by a large generator. Every pair is made from one portrait and both
+halves go through the same camera and the same encoders, so that only the forgery tells them apart.
+All of it follows from a seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,27 +22,28 @@ from detector.training.degradation import (
     blur,
     chance,
     deliver,
-    light,
     log_uniform,
-    photograph,
+    record,
     shrink_and_enlarge,
+    through_lens,
     to_uint8,
 )
-from detector.training.portraits import PORTRAIT_MARGIN, Portrait
+from detector.training.portraits import CANVAS, PORTRAIT_MARGIN, Portrait, weigh
 
-KINDS = {"self": 0.32, "swap": 0.24, "bottleneck": 0.12, "part": 0.14, "synthetic": 0.18}
+KINDS = {
+    "self": 0.27, "swap": 0.2, "bottleneck": 0.1, "part": 0.12, "synthetic": 0.15, "painted": 0.16,
+}  # fmt: skip
 """The kinds of forgery and the share of each."""
 
-CANVAS = 1.8  # side of the working picture, in face boxes: room for the loosest crop
 WORKING_WIDTH = 64, 240  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
-DONORS = 8  # people looked at to find one who resembles the target
+DONORS = 1, 3, 8, 8  # people looked at to find one who resembles the target
+STAINED = 0.25  # of the forgeries that change pixels of a face, not the whole picture
 UNIFORM_CHANGE = 0.6
 """How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
 softens; were real faces always sharper, softness itself would look like forgery, and so would poor
 but genuine video."""
 PLAIN = 5.0, 16.0  # levels between the halves, at coarse scale: unseen below, plain above
-GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Stage:
     """Longer side of the face's box, pixels; the box's centre is the picture's."""
     width: float
     """Width of the face, pixels."""
+    painted: Image | None = None
+    """The same portrait as a generator draws it."""
 
 
 Forgery = Callable[[Stage, np.random.Generator], tuple[Image, np.ndarray]]
@@ -102,13 +106,13 @@ class Forger:
         self.degrade = degrade
         self.encoded = encoded
         self.jitter = jitter
-        kinds = KINDS if kinds is None else kinds
+        self.painted = [number for number, p in enumerate(portraits) if p.painted is not None]
+        kinds = dict(KINDS if kinds is None else kinds)
+        if not self.painted:
+            kinds.pop("painted", None)
         self.kinds = list(kinds)
         self.shares = np.array([kinds[k] for k in self.kinds]) / sum(kinds.values())
-        weights = np.array(
-            [(GREY_SHARE if p.grey else 1.0) * min(1.5, p.face_width / 100) for p in portraits]
-        )
-        self.weights = np.cumsum(weights / weights.sum())
+        self.weights = np.cumsum(weigh(portraits))
         self.appearances = np.stack([p.appearance for p in portraits])
 
     def draw(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
@@ -129,16 +133,22 @@ class Forger:
         return real, replace(real, image=mirrored)
 
     def pair(self, number: int, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
-        """A real and a forged crop of portrait `number`."""
+        """A real and a forged crop of portrait `number`, or of another that was drawn anew."""
+        number %= len(self.portraits)
         rng = np.random.default_rng((*seed, 1))
         kind = str(rng.choice(self.kinds, p=self.shares))
-        bare = self._set_stage(self.portraits[number % len(self.portraits)], rng)
-        stage = self._photograph(bare, rng, noisy=0.8 if kind == "synthetic" else 0.4)
-        if kind == "synthetic" and self.degrade and chance(rng, 0.6):
-            # What a generator draws was never in front of a sensor.
-            source = replace(bare, image=light(bare.image, rng))
-        else:
-            source = stage
+        if kind == "painted" and self.portraits[number].painted is None:
+            number = self.painted[int(rng.integers(len(self.painted)))]
+        bare = self._set_stage(self.portraits[number], rng)
+        generated = kind in ("synthetic", "painted")
+        seen = self._through_lens(bare, (*seed, 5))
+        stage = seen
+        if self.degrade:
+            noisy = 0.85 if generated else 0.5
+            taken = record(seen.image, rng, noisy=noisy, encoded=self.encoded)
+            stage = replace(seen, image=taken)
+        # What a generator draws was never in front of a sensor.
+        source = seen if generated and chance(rng, 0.6) else stage
         forged, mask = self._forge(kind, source, np.random.default_rng((*seed, 2)))
         finish = (*seed, 3)
         untouched = stage.image
@@ -157,30 +167,42 @@ class Forger:
         high = float(np.clip(portrait.face_width * 1.1, low + 8, largest))
         width = log_uniform(rng, max(low, 0.55 * high), high) if self.degrade else high
         angle = rng.normal(0, 6) if self.jitter and chance(rng, 0.5) else 0.0
-        image, landmarks, box = place(portrait, native * width / portrait.face_width, angle)
-        return Stage(image, landmarks, box, width)
+        scaled = native * width / portrait.face_width
+        image, landmarks, box = place(portrait, scaled, angle)
+        painted = portrait.painted
+        if painted is not None:
+            painted = place(replace(portrait, image=painted), scaled, angle)[0]
+        return Stage(image, landmarks, box, width, painted)
 
-    def _photograph(self, stage: Stage, rng: np.random.Generator, noisy: float) -> Stage:
+    def _through_lens(self, stage: Stage, seed: tuple[int, ...]) -> Stage:
         if not self.degrade:
             return stage
         head = part_mask(stage.image.shape, stage.landmarks, "head")
-        image = photograph(stage.image, head, stage.width, rng, noisy=noisy, encoded=self.encoded)
-        return replace(stage, image=image)
+
+        def shown(image: Image) -> Image:
+            return through_lens(image, head, stage.width, np.random.default_rng(seed))
+
+        painted = None if stage.painted is None else shown(stage.painted)
+        return replace(stage, image=shown(stage.image), painted=painted)
 
     def _forge(self, kind: str, stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
-        if kind == "swap":
-            return swap(stage, self._donor(stage, rng), rng)
         if kind == "synthetic":
             return synthesise(stage, self.decoders, rng)
         makers: dict[str, Forgery] = {
-            "self": blend_self, "bottleneck": squeeze, "part": alter_part,
+            "swap": lambda stage, rng: swap(stage, self._donor(stage, rng), rng),
+            "self": blend_self, "bottleneck": squeeze, "part": alter_part, "painted": paint,
         }  # fmt: skip
-        return makers[kind](stage, rng)
+        forged, mask = makers[kind](stage, rng)
+        if kind != "painted" and chance(rng, STAINED):
+            return stain(forged, mask, stage.width, rng)
+        return forged, mask
 
     def _donor(self, stage: Stage, rng: np.random.Generator) -> Portrait:
-        """Of a few portraits, the one that fits best: forgers choose too."""
+        """Of a few portraits, the one that fits best: most forgers choose too."""
+        looked_at = int(rng.choice(DONORS))
         drawn = [
-            self.portraits[int(np.searchsorted(self.weights, rng.random()))] for _ in range(DONORS)
+            self.portraits[int(np.searchsorted(self.weights, rng.random()))]
+            for _ in range(looked_at)
         ]
         target = shape_of(stage.landmarks)
         misfit = [float(np.abs(shape_of(p.landmarks) - target).sum()) for p in drawn]
@@ -383,12 +405,17 @@ def swap(stage: Stage, donor: Portrait, rng: np.random.Generator) -> tuple[Image
     size = stage.image.shape[1], stage.image.shape[0]
     scale = stage.width / donor.face_width
     source = donor.image
+    if donor.painted is not None and chance(rng, 0.4):  # a swap that a restorer went over
+        source = donor.painted
     if scale < 1:
         side = max(16, round(source.shape[0] * scale))
         source, scale = resize(source, side, side), side / donor.image.shape[0]
     else:
         scale = 1.0
-    points = (donor.landmarks * scale).astype(np.float32)
+    points = donor.landmarks * scale
+    if chance(rng, 0.35):  # landmarks found badly: features in the wrong place, or twice
+        points = points + rng.normal(0, 0.03, points.shape) * stage.width
+    points = points.astype(np.float32)
     estimate = cv2.estimateAffinePartial2D if chance(rng, 0.4) else cv2.estimateAffine2D
     matrix, _ = estimate(points, stage.landmarks.astype(np.float32), method=cv2.LMEDS)
     if matrix is None:
@@ -400,7 +427,9 @@ def swap(stage: Stage, donor: Portrait, rng: np.random.Generator) -> tuple[Image
         side = log_uniform(rng, 48, 128) * stage.image.shape[1] / stage.box
         source = shrink_and_enlarge(source, max(16, min(round(side), size[0])), rng)
     mask = blend_mask(stage, rng, ("face", "face", "inner", "head"), hard=0.2)
-    if chance(rng, 0.85):
+    if chance(rng, 0.15):  # the face below shows through
+        mask = mask * rng.uniform(0.5, 0.9)
+    if chance(rng, 0.7):
         source = match_colours(source, stage.image, mask)
     if chance(rng, 0.3):
         source = shift_colours(source, rng, 0.6)
@@ -421,6 +450,28 @@ def clone(target: Image, source: Image, mask: np.ndarray) -> Image | None:
     return cv2.seamlessClone(
         source, target, region, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE
     )
+
+
+def stain(
+    image: Image, mask: np.ndarray, width: float, rng: np.random.Generator
+) -> tuple[Image, np.ndarray]:
+    """Blotches of a wrong colour in the forged face or along its edge, and the mask with them."""
+    height, across = image.shape[:2]
+    reach = width * log_uniform(rng, 0.06, 0.3)
+    size = max(2, round(across / reach)), max(2, round(height / reach))
+    coarse = rng.standard_normal(size[::-1], np.float32)
+    field = cv2.resize(coarse, (across, height), interpolation=cv2.INTER_CUBIC)
+    near = blur(mask, width * rng.uniform(0.02, 0.06))
+    if chance(rng, 0.4):
+        near = 4 * near * (1 - near)
+    inside = near > 0.3
+    if not inside.any():
+        return image, mask
+    least = np.quantile(field[inside], rng.uniform(0.6, 0.95))
+    spots = near / (1 + np.exp(-(field - least) / log_uniform(rng, 0.05, 0.3)))
+    tint = rng.normal(0, 1, 3) * rng.uniform(0, 0.7) + rng.choice([-1, 1])
+    tint *= log_uniform(rng, 10, 60) / np.abs(tint).mean()
+    return to_uint8(image + spots[..., None] * tint), np.maximum(mask, np.clip(spots, 0, 1))
 
 
 def squeeze(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
@@ -474,7 +525,7 @@ def move_part(image: Image, stage: Stage, part: str, rng: np.random.Generator) -
 def synthesise(
     stage: Stage, decoders: Sequence[Decoder], rng: np.random.Generator
 ) -> tuple[Image, np.ndarray]:
-    """The whole picture, or the whole head, re-made by a decoder: portrait animation."""
+    """The whole picture, or the whole head, re-made by a small decoder: portrait animation."""
     image = stage.image
     if chance(rng, 0.5):
         image = move_part(image, stage, str(rng.choice(["mouth", "eyes"])), rng)
@@ -483,16 +534,38 @@ def synthesise(
     if decoders and chance(rng, 0.75):
         made = decoders[int(rng.integers(len(decoders)))].remake(image)
         if chance(rng, 0.7):  # large generators get tones right where small ones do not
-            reach = stage.width * log_uniform(rng, 0.03, 0.15)
-            made = to_uint8(made + blur(image.astype(np.float32), reach) - blur(made, reach))
+            made = match_tones(made, image, stage.width, rng)
     else:
         made = upsample_unevenly(image, rng)
+    return put_back(stage, made, rng)
+
+
+def paint(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """The whole picture, or the whole head, as a large generator draws it."""
+    if stage.painted is None:
+        raise ValueError("nothing was drawn of this portrait")
+    made = stage.painted
+    if chance(rng, 0.3):
+        made = change_detail(made, stage.width, rng)
+    if chance(rng, 0.7):
+        made = match_tones(made, stage.image, stage.width, rng)
+    return put_back(stage, made, rng)
+
+
+def match_tones(made: Image, image: Image, width: float, rng: np.random.Generator) -> Image:
+    """What was made, its tones at coarse scale those of the picture."""
+    reach = width * log_uniform(rng, 0.03, 0.15)
+    return to_uint8(made + blur(image.astype(np.float32), reach) - blur(made, reach))
+
+
+def put_back(stage: Stage, made: Image, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """What was made in place of the picture, or of the head in it."""
     if chance(rng, 0.3):
         made = shift_colours(made, rng, 0.4)
     if chance(rng, 0.25):
         mask = blend_mask(stage, rng, ("head", "square", "face"))
     else:
-        mask = np.ones(image.shape[:2], np.float32)
+        mask = np.ones(made.shape[:2], np.float32)
     return paste(stage.image, made, mask), mask
 
 

@@ -14,7 +14,9 @@ from detector.settings import Progress, silent
 from detector.video import IMAGE_SUFFIXES, read_image
 
 PORTRAIT_MARGIN = 1.4  # of the box: room for shifts, turns and looser crops
+CANVAS = 1.8  # side of the part that is worked on, in face boxes: room for the loosest crop
 PORTRAIT_LIMIT = 680  # pixels
+GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
 SMALLEST_FACE = 56  # pixels of width; smaller faces hold too little to learn from
 
 
@@ -31,6 +33,8 @@ class Portrait:
     landmarks: np.ndarray = field(repr=False, compare=False)
     """(5, 2) float, in `image`."""
     appearance: np.ndarray = field(repr=False, compare=False)
+    painted: Image | None = field(default=None, repr=False, compare=False)
+    """The picture as a generator draws it; see `painter`."""
 
 
 def find_portraits(
@@ -115,6 +119,14 @@ def load_portraits(path: Path) -> list[Portrait]:
         )
         for i, (name, side) in enumerate(zip(kept["names"], kept["sides"].tolist(), strict=True))
     ]
+
+
+def weigh(portraits: Sequence[Portrait]) -> np.ndarray:
+    """How often each portrait is drawn, as shares: wide faces and those in colour more often."""
+    weights = np.array(
+        [(GREY_SHARE if p.grey else 1.0) * min(1.5, p.face_width / 100) for p in portraits]
+    )
+    return weights / weights.sum()
 
 
 def split_portraits(

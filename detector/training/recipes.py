@@ -27,6 +27,7 @@ from detector.training.decoders import (
 )
 from detector.training.forgery import KINDS, Forger, Sample
 from detector.training.metrics import class_weights
+from detector.training.painter import paint_portraits
 from detector.training.portraits import Portrait, find_portraits, split_portraits
 from detector.training.sequence import (
     draw_frames,
@@ -60,6 +61,8 @@ class Recipe:
     """Shares of the kinds of forgery."""
     decoders: int = len(DECODERS)
     """How many autoencoders re-make faces for the synthetic kind."""
+    painted: int = 0
+    """How many portraits a large generator draws anew, for the painted kind."""
     degrade: bool = True
     """Cameras, editors and encoders between the forgery and who looks at it."""
     encoded: bool = True
@@ -124,9 +127,12 @@ RECIPES: dict[str, Recipe] = {
     "embedded-cost-sensitive": replace(
         _from_faces("efficientnet_lite0", 256, **EMBEDDED, level=None), weighted=True
     ),
-    "larger": _from_faces(
-        "efficientnet_lite2", 256, steps=2000, rate=4e-4, dropout=0.0, located=True, steady=True,
-        frozen=r"backbone\.(conv_stem|bn1|blocks\.0\.)",
+    "larger": replace(
+        _from_faces(
+            "efficientnet_lite2", 256, steps=2000, rate=4e-4, dropout=0.0, located=True,
+            steady=True, frozen=r"backbone\.(conv_stem|bn1|blocks\.0\.)",
+        ),
+        painted=1500,
     ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
@@ -164,7 +170,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     **_studies(),
     "test": replace(_from_faces("test_efficientnet", **TEST), decoders=0),
-    "test-located": replace(_from_faces("test_efficientnet", **TEST, located=True), decoders=0),
+    "test-located": replace(
+        _from_faces("test_efficientnet", **TEST, located=True), decoders=0, painted=3
+    ),
     "test-labelled": _from_labels("test_efficientnet", "nothing: it takes seconds", **TEST),
     "test-sequence": replace(
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
@@ -227,6 +235,11 @@ def train_from_faces(
     network = start_network(recipe, start)
     side = network.architecture.side
     decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
+    if recipe.painted:
+        learned = paint_portraits(learned, recipe.painted, out / "painted", progress=progress)
+        held = paint_portraits(
+            held, max(1, recipe.painted // 15), out / "painted-held", progress=progress
+        )
     forger = Forger(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
         degrade=recipe.degrade, encoded=recipe.encoded,
@@ -432,7 +445,7 @@ def draw_log(log: Sequence[dict[str, float]]) -> Figure:
 def draw_sheet(portraits: Sequence[Portrait], seed: int = 0, columns: int = 8) -> np.ndarray:
     """A contact sheet: for every kind a row of real crops, of forged ones, and of their masks."""
     rows = []
-    for kind in KINDS:
+    for kind in Forger(portraits).kinds:
         forger = Forger(portraits, kinds={kind: 1.0})
         pairs = [forger.draw((seed, number)) for number in range(columns)]
         rows.append(np.hstack([real.image for real, _ in pairs]))
