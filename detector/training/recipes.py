@@ -180,8 +180,8 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 """`embedded` is how the default checkpoint in weights/ was made, in one go: the model card tells of
 its stages. `embedded-cost-sensitive` is the paper's loss on the same forgeries. `larger` is how the
-larger network beside it was made, which learns from where forgeries lie as well, at a steady rate.
-The four tests take seconds."""
+larger network beside it was made, which learns from where forgeries lie as well, at a steady rate;
+portraits drawn anew came among its forgeries later. The four tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
