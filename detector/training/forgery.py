@@ -474,7 +474,7 @@ def stain(
     if not inside.any():
         return image, mask
     least = np.quantile(field[inside], rng.uniform(0.6, 0.95))
-    spots = near / (1 + np.exp(-(field - least) / log_uniform(rng, 0.05, 0.3)))
+    spots = near * (0.5 + 0.5 * np.tanh((field - least) / log_uniform(rng, 0.1, 0.6)))
     tint = rng.normal(0, 1, 3) * rng.uniform(0, 0.7) + rng.choice([-1, 1])
     tint *= log_uniform(rng, 10, 60) / np.abs(tint).mean()
     return to_uint8(image + spots[..., None] * tint), np.maximum(mask, np.clip(spots, 0, 1))
