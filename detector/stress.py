@@ -81,7 +81,7 @@ def _try(name: str, faces: Sequence[Face], alter: object, found: Scan, detector:
     crops = [face.crop for face in faces]
     if callable(alter):
         crops = alter(crops)
-    middle, low, high = median_interval(detector.score(crops))
+    middle, low, high = median_interval(detector.score(crops), detector.calibration)
     bounds = to_probability(low, found.calibration), to_probability(high, found.calibration)
     return Trial(
         name, to_probability(middle, found.calibration), choose_label(bounds, found.calibration)

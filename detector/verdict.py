@@ -15,7 +15,7 @@ from detector.records import (
 )
 
 FRAMES_PER_OPINION = 3  # neighbouring key frames show nearly the same: three count as one opinion
-USUAL_SPREAD = 1.2  # logits between frames of one clip; stands in where there are few frames
+USUAL_SPREAD = 0.51  # temperatures between frames of one clip; stands in where there are few
 SPREAD_WEIGHT = 3  # frames that this prior spread counts for
 MEDIAN_SPREAD = 1.2533  # of a median, in deviations of a mean: the root of pi / 2
 CONFIDENCE = 1.96  # standard deviations on either side: 95 %
@@ -28,13 +28,15 @@ def to_probability(logit: float, calibration: Calibration) -> float:
     return float(1 / (1 + np.exp(-scaled)))
 
 
-def median_interval(logits: np.ndarray) -> tuple[float, float, float]:
+def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
     """The median logit and its 95 % interval, wider the fewer the frames and the more they differ.
 
+    Networks differ in how far apart their logits lie, so what is usual is told in temperatures.
     Spurious evidence comes in bursts (a blink, a turn of the head) and moves a mean, not a median.
     """
     middle = float(np.median(logits))
-    squares = float(((logits - logits.mean()) ** 2).sum()) + SPREAD_WEIGHT * USUAL_SPREAD**2
+    usual = USUAL_SPREAD * calibration.temperature
+    squares = float(((logits - logits.mean()) ** 2).sum()) + SPREAD_WEIGHT * usual**2
     spread = MEDIAN_SPREAD * np.sqrt(squares / (len(logits) - 1 + SPREAD_WEIGHT))
     reach = CONFIDENCE * spread / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OPINION))
     return middle, middle - float(reach), middle + float(reach)
@@ -49,7 +51,7 @@ def judge_person(
         raise ValueError(f"{len(fit)} faces were to be scored, {len(logits)} logits came")
     if not fit:
         return PersonVerdict(person, (), Verdict(Label.INCONCLUSIVE, None, None, _unfit(person)))
-    middle, low, high = median_interval(np.asarray(logits, float))
+    middle, low, high = median_interval(np.asarray(logits, float), calibration)
     probability = to_probability(middle, calibration)
     interval = to_probability(low, calibration), to_probability(high, calibration)
     scores = tuple(

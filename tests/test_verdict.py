@@ -63,11 +63,20 @@ def test_a_clip_manipulated_in_part_is_never_free_of_signs() -> None:
 
 def test_interval_narrows_with_frames_and_widens_with_disagreement() -> None:
     def width(logits: list[float]) -> float:
-        _, low, high = median_interval(np.array(logits))
+        _, low, high = median_interval(np.array(logits), Calibration())
         return high - low
 
     assert width([1.0] * 30) < width([1.0] * 9) < width([1.0])
     assert width([1.0] * 30) < width([3.0, -1.0] * 15)
+
+
+def test_how_far_apart_a_network_s_logits_lie_does_not_matter() -> None:
+    logits = np.array([2.0, 1.0, 3.0, 2.5])
+    wide = judge(list(logits)).verdict
+    scaled = Calibration(0.5, 0.5, 0.3, 0.7, calibrated=True)
+    narrow = judge(list(logits / 4), calibration=scaled).verdict
+    assert narrow.probability == pytest.approx(wide.probability)
+    assert narrow.interval == pytest.approx(wide.interval)
 
 
 def test_one_frame_is_answered_only_when_it_is_extreme() -> None:

@@ -168,9 +168,9 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
         real_logits=tuple(sorted(round(s.logit, 4) for s in reals)),
     )
     lows = sorted(
-        (to_probability(median_interval(s.logits)[1], whole) for s in reals), reverse=True
+        (to_probability(median_interval(s.logits, whole)[1], whole) for s in reals), reverse=True
     )
-    highs = sorted(to_probability(median_interval(s.logits)[2], whole) for s in fakes)
+    highs = sorted(to_probability(median_interval(s.logits, whole)[2], whole) for s in fakes)
     upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
     lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
     upper = float(np.clip(upper, 0.5, 0.99))
@@ -179,7 +179,7 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
 
 def decide(score: ClipScore, calibration: Calibration) -> Label:
     """The verdict of a clip."""
-    _, low, high = median_interval(score.logits)
+    _, low, high = median_interval(score.logits, calibration)
     return choose_label(
         (to_probability(low, calibration), to_probability(high, calibration)), calibration
     )
