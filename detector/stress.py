@@ -9,7 +9,7 @@ import numpy as np
 from detector.records import Face, Image, Label, Scan, Verdict
 from detector.scoring import Scorer
 from detector.settings import Progress, silent
-from detector.verdict import choose_label, median_interval, to_probability
+from detector.verdict import choose_label, median_probability
 from detector.video import Recoder
 
 
@@ -81,8 +81,5 @@ def _try(name: str, faces: Sequence[Face], alter: object, found: Scan, detector:
     crops = [face.crop for face in faces]
     if callable(alter):
         crops = alter(crops)
-    middle, low, high = median_interval(detector.score(crops), detector.calibration)
-    bounds = to_probability(low, found.calibration), to_probability(high, found.calibration)
-    return Trial(
-        name, to_probability(middle, found.calibration), choose_label(bounds, found.calibration)
-    )
+    probability, low, high = median_probability(detector.score(crops), found.calibration)
+    return Trial(name, probability, choose_label((low, high), found.calibration))

@@ -42,6 +42,14 @@ def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float
     return middle, middle - float(reach), middle + float(reach)
 
 
+def median_probability(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
+    """The median and its interval as calibrated probabilities."""
+    middle, low, high = (
+        to_probability(x, calibration) for x in median_interval(logits, calibration)
+    )
+    return middle, low, high
+
+
 def judge_person(
     person: Person, logits: Sequence[float] | np.ndarray, calibration: Calibration
 ) -> PersonVerdict:
@@ -51,9 +59,8 @@ def judge_person(
         raise ValueError(f"{len(fit)} faces were to be scored, {len(logits)} logits came")
     if not fit:
         return PersonVerdict(person, (), Verdict(Label.INCONCLUSIVE, None, None, _unfit(person)))
-    middle, low, high = median_interval(np.asarray(logits, float), calibration)
-    probability = to_probability(middle, calibration)
-    interval = to_probability(low, calibration), to_probability(high, calibration)
+    probability, low, high = median_probability(np.asarray(logits, float), calibration)
+    interval = low, high
     scores = tuple(
         FaceScore(face, float(logit), to_probability(float(logit), calibration))
         for face, logit in zip(fit, logits, strict=True)

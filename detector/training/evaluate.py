@@ -26,7 +26,7 @@ from detector.training.datasets import list_labelled, read_index
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
 from detector.training.train import portion
-from detector.verdict import by_suspicion, choose_label, median_interval, to_probability
+from detector.verdict import by_suspicion, choose_label, median_probability, to_probability
 from detector.video import read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
@@ -167,10 +167,8 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
         calibrated=True,
         real_logits=tuple(sorted(round(s.logit, 4) for s in reals)),
     )
-    lows = sorted(
-        (to_probability(median_interval(s.logits, whole)[1], whole) for s in reals), reverse=True
-    )
-    highs = sorted(to_probability(median_interval(s.logits, whole)[2], whole) for s in fakes)
+    lows = sorted((median_probability(s.logits, whole)[1] for s in reals), reverse=True)
+    highs = sorted(median_probability(s.logits, whole)[2] for s in fakes)
     upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
     lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
     upper = float(np.clip(upper, 0.5, 0.99))
@@ -179,10 +177,8 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
 
 def decide(score: ClipScore, calibration: Calibration) -> Label:
     """The verdict of a clip."""
-    _, low, high = median_interval(score.logits, calibration)
-    return choose_label(
-        (to_probability(low, calibration), to_probability(high, calibration)), calibration
-    )
+    _, low, high = median_probability(score.logits, calibration)
+    return choose_label((low, high), calibration)
 
 
 def decide_held_out(scores: Sequence[ClipScore]) -> list[Label]:

