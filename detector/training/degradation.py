@@ -240,7 +240,7 @@ def encode_video(images: Sequence[Image], crf: int, rng: np.random.Generator) ->
 def deliver(
     image: Image, width: float, smallest: float, rng: np.random.Generator, *, encoded: bool = True
 ) -> Image:
-    """Resizing, titles, encoding and encoding again, on the way to who looks at it.
+    """Resizing, grain, titles, encoding and encoding again, on the way to who looks at it.
 
     `width` is the face's, in pixels; it ends no smaller than `smallest`. Portraits are smaller
     than faces in video often are: encoding an enlarged one leaves traces of the right size. Without
@@ -261,6 +261,8 @@ def deliver(
         image = blur(image, log_uniform(rng, 0.3, 1.2))
     if chance(rng, 0.1):
         image = sharpen(image, rng.uniform(0.7, 1.6), rng.uniform(0.2, 1.0))
+    if chance(rng, 0.12):
+        image = add_noise(image, rng)
     if chance(rng, 0.05):
         image = draw_title(image, rng)
     kind = rng.random()

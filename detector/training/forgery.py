@@ -530,7 +530,7 @@ def move_part(image: Image, stage: Stage, part: str, rng: np.random.Generator) -
 def synthesise(
     stage: Stage, decoders: Sequence[Decoder], rng: np.random.Generator
 ) -> tuple[Image, np.ndarray]:
-    """The whole picture, or the whole head, re-made by a small decoder: portrait animation."""
+    """The picture or a part of it re-made by a small decoder: animation, neural re-enactment."""
     image = stage.image
     if chance(rng, 0.5):
         image = move_part(image, stage, str(rng.choice(["mouth", "eyes"])), rng)
@@ -546,7 +546,7 @@ def synthesise(
 
 
 def paint(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
-    """The whole picture, or the whole head, as a large generator draws it."""
+    """The picture or a part of it as a large generator draws it."""
     if stage.painted is None:
         raise ValueError("nothing was drawn of this portrait")
     made = stage.painted
@@ -564,11 +564,11 @@ def match_tones(made: Image, image: Image, width: float, rng: np.random.Generato
 
 
 def put_back(stage: Stage, made: Image, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
-    """What was made in place of the picture, or of the head in it."""
+    """What was made in place of the picture, or of the head, the face or the mouth in it."""
     if chance(rng, 0.3):
         made = shift_colours(made, rng, 0.4)
-    if chance(rng, 0.25):
-        mask = blend_mask(stage, rng, ("head", "square", "face"))
+    if chance(rng, 0.5):
+        mask = blend_mask(stage, rng, ("head", "square", "face", "inner", "lower", "mouth"))
     else:
         mask = np.ones(made.shape[:2], np.float32)
     return paste(stage.image, made, mask), mask
