@@ -22,7 +22,7 @@ from detector.training.evaluate import (
 from detector.training.painter import Enlarger
 from detector.training.recipes import RECIPES, find_recipe, start_network
 from detector.training.robustness import ALTERATIONS, Faces, draw_curves, sweep
-from detector.weights import read_metadata, resolve_weights, verify_checkpoint
+from detector.weights import load_detector, read_metadata, resolve_weights, verify_checkpoint
 
 
 def score(number: int, fake: bool, mean: float) -> ClipScore:
@@ -93,6 +93,10 @@ def test_train_evaluate_and_calibrate_end_to_end(
     monkeypatch.setattr(painter, "load_painter", lambda: Enlarger(1, 8, 4))
     assert main([*located, "--device", "cpu"]) == 0
     assert len(list((tmp_path / "located" / "painted").iterdir())) == 3
+    moving = ["train", "test-clips", *arguments[2:5], str(tmp_path / "moving"), *arguments[6:]]
+    assert main([*moving, "--device", "cpu"]) == 0
+    assert "held_clean" in (tmp_path / "moving" / "log.csv").read_text()
+    assert load_detector(weights=tmp_path / "moving" / "best.safetensors").in_sequence
     capsys.readouterr()
 
     clips = tmp_path / "clips"

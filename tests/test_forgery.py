@@ -84,6 +84,32 @@ def test_every_kind_alters_what_its_mask_says(painted: list[Portrait], kind: str
             assert change[outside].max() <= 2
 
 
+def test_a_clip_is_one_camera_and_a_head_in_motion(portraits: list[Portrait]) -> None:
+    forger = Forger(portraits, kinds={"part": 1.0})
+    genuine, forged = forger.clips(0, (6, 1), 4)
+    again, _ = forger.clips(0, (6, 1), 4)
+    assert [s.fake for s in genuine + forged] == [False] * 4 + [True] * 4
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(genuine, again, strict=True))
+    assert max(s.mask.max() for s in genuine) == 0 < min(s.mask.max() for s in forged)
+    tones = [s.image.mean() for s in genuine]
+    other, _ = forger.clips(0, (6, 2), 4)
+    assert np.ptp(tones) < abs(np.mean(tones) - np.mean([s.image.mean() for s in other]))
+    assert not np.array_equal(genuine[0].image, genuine[1].image)
+
+
+def test_what_is_forged_flickers_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (120, 120, 3), np.uint8), (0, 0), 3)
+    disc = cv2.circle(np.zeros((120, 120), np.float32), (60, 60), 30, 1.0, -1)
+    frames = [forgery.flicker(image, disc, 60.0, np.random.default_rng(n)) for n in range(3)]
+    for frame in frames:
+        change = np.abs(frame.astype(int) - image).mean(axis=2)
+        assert change[disc == 0].max() == 0
+        assert change[disc == 1].mean() > 0.3
+    assert not np.array_equal(frames[0], frames[1])
+    assert not np.array_equal(frames[1], frames[2])
+
+
 def test_stains_are_in_the_mask() -> None:
     grey = np.full((120, 120, 3), 128, np.uint8)
     disc = cv2.circle(np.zeros((120, 120), np.float32), (60, 60), 30, 1.0, -1)

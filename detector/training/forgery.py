@@ -41,6 +41,7 @@ WORKING_WIDTH = 64, 240  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 1, 3, 8, 8  # people looked at to find one who resembles the target
 STAINED = 0.25  # of the other kinds
+FLICKERING = 0.75  # of forged clips
 UNIFORM_CHANGE = 0.6
 """How often the real half is softened, sharpened or shrunk and enlarged as a whole. Forging
 softens; were real faces always sharper, softness itself would look like forgery, and so would poor
@@ -117,10 +118,24 @@ class Forger:
         self.weights = np.cumsum(weigh(portraits))
         self.appearances = np.stack([p.appearance for p in portraits])
 
+    def choose(self, seed: tuple[int, ...]) -> int:
+        """The number of a portrait drawn by the seed."""
+        return int(np.searchsorted(self.weights, np.random.default_rng(seed).random()))
+
     def draw(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
         """A pair from a portrait drawn by the seed."""
-        rng = np.random.default_rng(seed)
-        return self.pair(int(np.searchsorted(self.weights, rng.random())), seed)
+        return self.pair(self.choose(seed), seed)
+
+    def clips(
+        self, number: int, seed: tuple[int, ...], length: int
+    ) -> tuple[list[Sample], list[Sample]]:
+        """The frames of a genuine and of a forged clip of portrait `number`.
+
+        One camera, one encoder, one forger, and a head in motion. Forgers work frame by frame: most
+        forgeries flicker.
+        """
+        pairs = [self.pair(number, seed, frame) for frame in range(1, length + 1)]
+        return [real for real, _ in pairs], [fake for _, fake in pairs]
 
     def lesson(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
         """A pair to learn from: where nothing can be seen any more, often two real halves.
@@ -134,17 +149,21 @@ class Forger:
         mirrored = np.ascontiguousarray(real.image[:, ::-1])
         return real, replace(real, image=mirrored)
 
-    def pair(self, number: int, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
-        """A real and a forged crop of portrait `number`, or of another that was drawn anew."""
+    def pair(self, number: int, seed: tuple[int, ...], frame: int = 0) -> tuple[Sample, Sample]:
+        """A real and a forged crop of portrait `number`, or of another that was drawn anew.
+
+        From the first on, a frame is one of a clip; 0 is a picture that stands alone.
+        """
         number %= len(self.portraits)
         rng = np.random.default_rng((*seed, 1))
+        motion = np.random.default_rng((*seed, 6, frame)) if frame else None
         kind = str(rng.choice(self.kinds, p=self.shares))
         if kind == "painted" and self.portraits[number].painted is None:
             number = self.painted[int(rng.integers(len(self.painted)))]
         portrait = self.portraits[number]
         if kind != "painted":  # nothing else looks at what was drawn of it
             portrait = replace(portrait, painted=None)
-        bare = self._set_stage(portrait, rng)
+        bare = self._set_stage(portrait, rng, motion)
         generated = kind in GENERATED
         seen = self._through_lens(bare, (*seed, 5))
         stage = seen
@@ -155,6 +174,8 @@ class Forger:
         # What a generator draws was never in front of a sensor.
         source = seen if generated and chance(rng, 0.6) else stage
         forged, mask = self._forge(kind, source, np.random.default_rng((*seed, 2)))
+        if motion is not None and chance(np.random.default_rng((*seed, 7)), FLICKERING):
+            forged = flicker(forged, mask, stage.width, motion)
         finish = (*seed, 3)
         untouched = stage.image
         if self.degrade and chance(rng, UNIFORM_CHANGE):
@@ -166,7 +187,9 @@ class Forger:
             Sample(fake[0], True, kind, fake[1], *real[2:]),
         )
 
-    def _set_stage(self, portrait: Portrait, rng: np.random.Generator) -> Stage:
+    def _set_stage(
+        self, portrait: Portrait, rng: np.random.Generator, motion: np.random.Generator | None
+    ) -> Stage:
         native = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN)
         low, largest = WORKING_WIDTH
         high = float(np.clip(portrait.face_width * 1.1, low + 8, largest))
@@ -177,7 +200,8 @@ class Forger:
         painted = portrait.painted
         if painted is not None:
             painted = place(replace(portrait, image=painted), scaled, angle)[0]
-        return Stage(image, landmarks, box, width, painted)
+        stage = Stage(image, landmarks, box, width, painted)
+        return stage if motion is None else turn(stage, motion)
 
     def _through_lens(self, stage: Stage, seed: tuple[int, ...]) -> Stage:
         if not self.degrade:
@@ -255,6 +279,26 @@ def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarr
     start = (whole - side) // 2
     image = np.ascontiguousarray(image[start : start + side, start : start + side])
     return image, landmarks - start, side / CANVAS
+
+
+def turn(stage: Stage, rng: np.random.Generator) -> Stage:
+    """The same with the head a little turned and nearer or farther; pictures keep their size."""
+    height, width = stage.image.shape[:2]
+    matrix: np.ndarray = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), rng.normal(0, 2.5), np.exp(rng.normal(0, 0.025))
+    )
+
+    def turned(image: Image) -> Image:
+        return cv2.warpAffine(
+            image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+
+    return replace(
+        stage,
+        image=turned(stage.image),
+        landmarks=stage.landmarks @ matrix[:, :2].T + matrix[:, 2],
+        painted=None if stage.painted is None else turned(stage.painted),
+    )
 
 
 def cut_middle(image: np.ndarray, share: float, shift: np.ndarray, side: int) -> np.ndarray:
@@ -478,6 +522,13 @@ def stain(
     tint = rng.normal(0, 1, 3) * rng.uniform(0, 0.7) + rng.choice([-1, 1])
     tint *= log_uniform(rng, 10, 60) / np.abs(tint).mean()
     return to_uint8(image + spots[..., None] * tint), np.maximum(mask, np.clip(spots, 0, 1))
+
+
+def flicker(image: Image, mask: np.ndarray, width: float, rng: np.random.Generator) -> Image:
+    """A frame whose forged part is off in place and tone, otherwise than its neighbours'."""
+    moves = np.broadcast_to(rng.normal(0, 0.006 * width, 2), (*image.shape[:2], 2))
+    moved = shift_colours(move(image, moves.astype(np.float32)), rng, 0.3)
+    return paste(image, moved, mask)
 
 
 def squeeze(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:

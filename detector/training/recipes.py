@@ -48,6 +48,10 @@ DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("near
 """Kind of upsampling, how often the size is halved, channels in between."""
 
 
+Pair = tuple[list[Sample], list[Sample]]
+"""Frames of a genuine clip and of its forgery; one each where crops stand alone."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a checkpoint is made."""
@@ -143,6 +147,9 @@ RECIPES: dict[str, Recipe] = {
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),
     "efficientnetv2_m": _from_faces("efficientnetv2_m", 224),
     "plain_cnn": _from_faces("plain_cnn", 128, rate=1e-3),
+    "inception_v3_rnn": replace(
+        _from_faces("inception_v3_rnn", 224, batch=64), frames=8
+    ),
     "paper-xception": _from_labels(
         "xception", PAPER + "98 % on Celeb-DF v2, 93 % on FaceForensics++"
     ),
@@ -177,6 +184,9 @@ RECIPES: dict[str, Recipe] = {
     "test-located": replace(
         _from_faces("test_efficientnet", **TEST, located=True), decoders=0, painted=3
     ),
+    "test-clips": replace(
+        _from_faces("test_rnn", **{**TEST, "batch": 12}), decoders=0, frames=3
+    ),
     "test-labelled": _from_labels("test_efficientnet", "nothing: it takes seconds", **TEST),
     "test-sequence": replace(
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
@@ -184,7 +194,7 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 """`larger` is how the default checkpoint in weights/ was made, in one go: it learns from where
 forgeries lie as well, at a steady rate. `embedded` is how the smaller one beside it was made,
-`embedded-cost-sensitive` the paper's loss on the same forgeries. The four tests take seconds."""
+`embedded-cost-sensitive` the paper's loss on the same forgeries. The five tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -252,7 +262,12 @@ def train_from_faces(
     )  # fmt: skip
 
     def make(number: int) -> Lesson:
-        pair = forger.lesson((recipe.settings.seed, number))
+        seed = recipe.settings.seed, number
+        if recipe.frames:
+            clips = forger.clips(forger.choose(seed), seed, recipe.frames)
+            crops = np.stack([sample.image for clip in clips for sample in clip])
+            return Lesson(crops, np.array([clip[0].fake for clip in clips], np.float32))
+        pair = forger.lesson(seed)
         covers = [cv2.resize(s.mask, CELLS, interpolation=cv2.INTER_AREA) for s in pair]
         labels = np.array([s.fake for s in pair], np.float32)
         return Lesson(np.stack([s.image for s in pair]), labels, np.stack(covers))
@@ -262,7 +277,8 @@ def train_from_faces(
         drawn = [make(2**40 + number).labels for number in range(SAMPLED)]
         weights = class_weights(np.concatenate(drawn))
     return _run(
-        recipe, network, make, 2, validate_on(held, side, recipe.kinds, decoders), out,
+        recipe, network, make, 2 * max(1, recipe.frames),
+        validate_on(held, side, recipe.kinds, decoders, recipe.frames), out,
         weights=weights, figures="held", licence="Apache-2.0",
         about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
         device=device, resume=resume, progress=progress,
@@ -410,22 +426,41 @@ def make_decoders(
 
 
 def validate_on(
-    held: Sequence[Portrait], side: int, kinds: dict[str, float], decoders: Sequence[Decoder]
+    held: Sequence[Portrait],
+    side: int,
+    kinds: dict[str, float],
+    decoders: Sequence[Decoder],
+    frames: int = 0,
 ) -> dict[str, Validation]:
-    """The held-out faces, one pair each, the same for every run: all, each kind, undegraded."""
+    """The held-out faces, one pair each, the same for every run: all, each kind, undegraded.
+
+    With `frames`, a pair of clips each.
+    """
     whole = Forger(held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders)
     clean = Forger(held, side=side, margin=MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False)
-    pairs = [whole.pair(number, (999, number)) for number in range(len(held))]
+
+    def make(forger: Forger, seed: int) -> list[Pair]:
+        if frames:
+            return [forger.clips(n, (seed, n), frames) for n in range(len(held))]
+        return [([real], [fake]) for real, fake in (
+            forger.pair(n, (seed, n)) for n in range(len(held))
+        )]  # fmt: skip
+
+    pairs = make(whole, 999)
     sets = {"held": pairs}
     for kind in kinds:
-        sets[f"held_{kind}"] = [pair for pair in pairs if pair[1].kind == kind]
-    sets["held_clean"] = [clean.pair(number, (998, number)) for number in range(len(held))]
+        sets[f"held_{kind}"] = [pair for pair in pairs if pair[1][0].kind == kind]
+    sets["held_clean"] = make(clean, 998)
     return {name: _as_validation(chosen) for name, chosen in sets.items() if chosen}
 
 
-def _as_validation(pairs: Sequence[tuple[Sample, Sample]]) -> Validation:
-    samples = [sample for pair in pairs for sample in pair]
-    return Validation(np.stack([s.image for s in samples]), np.array([s.fake for s in samples]))
+def _as_validation(pairs: Sequence[Pair]) -> Validation:
+    clips = [clip for pair in pairs for clip in pair]
+    samples = [sample for clip in clips for sample in clip]
+    crops, labels = np.stack([s.image for s in samples]), np.array([s.fake for s in samples])
+    if len(samples) == len(clips):
+        return Validation(crops, labels)
+    return Validation(crops, labels, np.repeat(np.arange(len(clips)), [len(c) for c in clips]))
 
 
 def draw_log(log: Sequence[dict[str, float]]) -> Figure:
@@ -449,7 +484,10 @@ def draw_log(log: Sequence[dict[str, float]]) -> Figure:
 
 
 def draw_sheet(portraits: Sequence[Portrait], seed: int = 0, columns: int = 8) -> np.ndarray:
-    """A contact sheet: for every kind a row of real crops, of forged ones, and of their masks."""
+    """A contact sheet: for every kind a row of real crops, of forged ones, and of their masks.
+
+    Last come the frames of a genuine clip and of its forgery.
+    """
     rows = []
     for kind in Forger(portraits).kinds:
         forger = Forger(portraits, kinds={kind: 1.0})
@@ -458,4 +496,7 @@ def draw_sheet(portraits: Sequence[Portrait], seed: int = 0, columns: int = 8) -
         rows.append(np.hstack([fake.image for _, fake in pairs]))
         masks = np.hstack([fake.mask for _, fake in pairs])
         rows.append(np.repeat((masks * 255).astype(np.uint8)[..., None], 3, axis=2))
+    forger = Forger(portraits)
+    for clip in forger.clips(forger.choose((seed,)), (seed,), columns):
+        rows.append(np.hstack([sample.image for sample in clip]))
     return np.vstack(rows)
