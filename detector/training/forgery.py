@@ -271,34 +271,32 @@ def place(portrait: Portrait, box: float, angle: float) -> tuple[Image, np.ndarr
     image = resize(portrait.image, whole, whole)
     landmarks = portrait.landmarks * scale
     if angle:
-        matrix = cv2.getRotationMatrix2D((whole / 2, whole / 2), angle, 1.0)
-        image = cv2.warpAffine(
-            image, matrix, (whole, whole), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        landmarks = landmarks @ matrix[:, :2].T + matrix[:, 2]
+        image, landmarks = rotate(image, landmarks, angle)
     start = (whole - side) // 2
     image = np.ascontiguousarray(image[start : start + side, start : start + side])
     return image, landmarks - start, side / CANVAS
 
 
+def rotate(
+    image: Image, landmarks: np.ndarray, angle: float, scale: float = 1.0
+) -> tuple[Image, np.ndarray]:
+    """Turned about the middle, and enlarged; the picture keeps its size."""
+    height, width = image.shape[:2]
+    matrix: np.ndarray = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
+    turned = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return turned, landmarks @ matrix[:, :2].T + matrix[:, 2]
+
+
 def turn(stage: Stage, rng: np.random.Generator) -> Stage:
-    """The same with the head a little turned and nearer or farther; pictures keep their size."""
-    height, width = stage.image.shape[:2]
-    matrix: np.ndarray = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), rng.normal(0, 2.5), np.exp(rng.normal(0, 0.025))
-    )
-
-    def turned(image: Image) -> Image:
-        return cv2.warpAffine(
-            image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-
-    return replace(
-        stage,
-        image=turned(stage.image),
-        landmarks=stage.landmarks @ matrix[:, :2].T + matrix[:, 2],
-        painted=None if stage.painted is None else turned(stage.painted),
-    )
+    """The same with the head a little turned and nearer or farther."""
+    angle, scale = rng.normal(0, 2.5), float(np.exp(rng.normal(0, 0.025)))
+    image, landmarks = rotate(stage.image, stage.landmarks, angle, scale)
+    painted = stage.painted
+    if painted is not None:
+        painted, _ = rotate(painted, stage.landmarks, angle, scale)
+    return replace(stage, image=image, landmarks=landmarks, painted=painted)
 
 
 def cut_middle(image: np.ndarray, share: float, shift: np.ndarray, side: int) -> np.ndarray:

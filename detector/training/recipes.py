@@ -442,9 +442,8 @@ def validate_on(
     def make(forger: Forger, seed: int) -> list[Pair]:
         if frames:
             return [forger.clips(n, (seed, n), frames) for n in range(len(held))]
-        return [([real], [fake]) for real, fake in (
-            forger.pair(n, (seed, n)) for n in range(len(held))
-        )]  # fmt: skip
+        pairs = (forger.pair(n, (seed, n)) for n in range(len(held)))
+        return [([real], [fake]) for real, fake in pairs]
 
     pairs = make(whole, 999)
     sets = {"held": pairs}
@@ -457,10 +456,11 @@ def validate_on(
 def _as_validation(pairs: Sequence[Pair]) -> Validation:
     clips = [clip for pair in pairs for clip in pair]
     samples = [sample for clip in clips for sample in clip]
-    crops, labels = np.stack([s.image for s in samples]), np.array([s.fake for s in samples])
-    if len(samples) == len(clips):
-        return Validation(crops, labels)
-    return Validation(crops, labels, np.repeat(np.arange(len(clips)), [len(c) for c in clips]))
+    return Validation(
+        np.stack([s.image for s in samples]),
+        np.array([s.fake for s in samples]),
+        np.repeat(np.arange(len(clips)), [len(clip) for clip in clips]),
+    )
 
 
 def draw_log(log: Sequence[dict[str, float]]) -> Figure:
