@@ -1,6 +1,8 @@
 """The Space's and the desktop's entry point: build the interface, launch it."""
 
 import argparse
+import os
+import sys
 
 from detector.interface import launch
 
@@ -13,6 +15,8 @@ def main() -> None:
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     options = parser.parse_args()
     launch(port=options.port, share=options.share, open_browser=not options.no_browser)
+    sys.stdout.flush()
+    os._exit(0)  # an orderly end aborts where a thread of gradio's is amid a map
 
 
 if __name__ == "__main__":

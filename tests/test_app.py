@@ -2,7 +2,11 @@
 
 import json
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -215,11 +219,36 @@ def test_models_without_weights_cannot_be_chosen() -> None:
     assert "Xception" in interface.list_missing()
 
 
+def test_it_stops_quietly_amid_a_map() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = subprocess.Popen(
+        [sys.executable, "app.py", "--no-browser", "--port", str(port)],
+        cwd=EXAMPLES.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert app.stdout is not None
+        assert any("Running on local URL" in line for line in app.stdout)
+        client = Client(f"http://127.0.0.1:{port}", verbose=False)
+        asked = handle_file(str(EXAMPLES / "genuine.mp4")), "smoothgrad", 1.0, "default"
+        client.predict(*asked, api_name="/explain")
+        client.submit(*asked, api_name="/explain")
+        time.sleep(1.5)
+        app.send_signal(signal.SIGINT)
+        rest = app.communicate(timeout=60)[0]
+    finally:
+        app.kill()
+    assert app.returncode == 0, rest
+    assert "terminate" not in rest
+
+
 @browser_test
 def test_a_narrow_page_does_not_scroll_sideways(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 800})
     check(page, EXAMPLES / "genuine.mp4")
     page.wait_for_selector(".timeline .point")
+    expect(page.locator("#words")).to_contain_text("Grad-CAM", timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
