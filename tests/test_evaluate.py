@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from clips import face_clip, other_portrait, portrait, write_clip
 from detector.__main__ import main
 from detector.errors import UserError
 from detector.records import Label
-from detector.training import painter
+from detector.training import painter, strangers
 from detector.training.evaluate import (
     ClipScore,
     LabelledClip,
@@ -91,8 +92,11 @@ def test_train_evaluate_and_calibrate_end_to_end(
     assert main([*arguments, "--device", "cpu", "--resume"]) == 0
     located = ["train", "test-located", *arguments[2:5], str(tmp_path / "located"), *arguments[6:]]
     monkeypatch.setattr(painter, "load_painter", lambda: Enlarger(1, 8, 4))
+    people = SimpleNamespace(invent=lambda seed: other_portrait())
+    monkeypatch.setattr(strangers, "load_inventor", lambda: people)
     assert main([*located, "--device", "cpu"]) == 0
     assert len(list((tmp_path / "located" / "painted").iterdir())) == 3
+    assert len(list((tmp_path / "located" / "invented").glob("*.png"))) == 3
     moving = ["train", "test-clips", *arguments[2:5], str(tmp_path / "moving"), *arguments[6:]]
     assert main([*moving, "--device", "cpu"]) == 0
     assert "held_clean" in (tmp_path / "moving" / "log.csv").read_text()

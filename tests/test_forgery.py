@@ -69,7 +69,9 @@ def test_the_same_seed_makes_the_same_pair(portraits: list[Portrait]) -> None:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_alters_what_its_mask_says(painted: list[Portrait], kind: str) -> None:
-    forger = Forger(painted, kinds={kind: 1.0}, degrade=False, jitter=False)
+    others = [replace(p, image=np.ascontiguousarray(p.image[::-1])) for p in painted]
+    strangers = others if kind == "invented" else []
+    forger = Forger(painted, kinds={kind: 1.0}, strangers=strangers, degrade=False, jitter=False)
     for seed in range(6):
         real, fake = forger.draw((2, seed))
         assert (real.fake, fake.fake, fake.kind) == (False, True, kind)

@@ -3,12 +3,13 @@
 The idea of blending a face with an altered copy of itself is Shiohara and Yamasaki's ("Detecting
 Deepfakes with Self-Blended Images", CVPR 2022). Beside it stand kin that widen what is covered:
 another person's face, a face through a bottleneck, mouth or eyes alone, a whole picture re-made by
-a small decoder or drawn anew by a large generator. Every pair is made from one portrait and both
-halves go through the same camera and the same encoders, so that only the forgery tells them apart.
-All of it follows from a seed.
+a small decoder or drawn anew by a large generator, a person whom one invented. Every pair is made
+from one portrait and both halves go through the same camera and the same encoders, so that only the
+forgery tells them apart. All of it follows from a seed.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -30,16 +31,20 @@ from detector.training.degradation import (
     to_uint8,
 )
 from detector.training.portraits import CANVAS, PORTRAIT_MARGIN, Portrait, weigh
+from detector.training.strangers import stand_in
 
 KINDS = {
     "self": 0.27, "swap": 0.2, "bottleneck": 0.1, "part": 0.12, "synthetic": 0.15, "painted": 0.16,
+    "invented": 0.16,
 }  # fmt: skip
 """The kinds of forgery and the share of each."""
-GENERATED = "synthetic", "painted"  # kinds of which a generator drew every pixel
+GENERATED = "synthetic", "painted", "invented"  # kinds of which a generator drew every pixel
 
 WORKING_WIDTH = 64, 240  # pixels of face width while a forgery is made
 SMALLEST_DELIVERED = 44  # pixels of face width
 DONORS = 1, 3, 8, 8  # people looked at to find one who resembles the target
+STRANGERS = 8  # invented people looked at to find one who resembles a portrait
+INVENTED_DONORS = 0.3  # of swaps, where there are any
 STAINED = 0.25  # of the other kinds
 FLICKERING = 0.75  # of forged clips
 UNIFORM_CHANGE = 0.6
@@ -76,7 +81,7 @@ class Stage:
     width: float
     """Width of the face, pixels."""
     painted: Image | None = None
-    """The same portrait as a generator draws it."""
+    """The same portrait as a generator draws it, or whom it invented in its place."""
 
 
 Forgery = Callable[[Stage, np.random.Generator], tuple[Image, np.ndarray]]
@@ -94,11 +99,12 @@ class Forger:
         margin: float = MARGIN,
         kinds: dict[str, float] | None = None,
         decoders: Sequence[Decoder] = (),
+        strangers: Sequence[Portrait] = (),
         degrade: bool = True,
         encoded: bool = True,
         jitter: bool = True,
     ) -> None:
-        """`side` and `margin` are the crop's.
+        """`side` and `margin` are the crop's; `strangers` are people who do not exist.
 
         For studies, `degrade`, in it the encoding as video, and `jitter` can be off.
         """
@@ -106,6 +112,7 @@ class Forger:
         self.side = side
         self.margin = margin
         self.decoders = decoders
+        self.strangers = strangers
         self.degrade = degrade
         self.encoded = encoded
         self.jitter = jitter
@@ -113,10 +120,11 @@ class Forger:
         kinds = dict(KINDS if kinds is None else kinds)
         if not self.painted:
             kinds.pop("painted", None)
+        if not strangers:
+            kinds.pop("invented", None)
         self.kinds = list(kinds)
         self.shares = np.array([kinds[k] for k in self.kinds]) / sum(kinds.values())
         self.weights = np.cumsum(weigh(portraits))
-        self.appearances = np.stack([p.appearance for p in portraits])
 
     def choose(self, seed: tuple[int, ...]) -> int:
         """The number of a portrait drawn by the seed."""
@@ -143,7 +151,9 @@ class Forger:
         A forgery whose traces are gone teaches nothing but to suspect poor video.
         """
         real, fake = self.draw(seed)
-        left = max(keep_share(real.detail, real.width), plainness(real, fake))
+        left = keep_share(real.detail, real.width)
+        if fake.kind != "invented":  # two people always differ plainly
+            left = max(left, plainness(real, fake))
         if not self.degrade or np.random.default_rng((*seed, 4)).random() < left:
             return real, fake
         mirrored = np.ascontiguousarray(real.image[:, ::-1])
@@ -161,7 +171,9 @@ class Forger:
         if kind == "painted" and self.portraits[number].painted is None:
             number = self.painted[int(rng.integers(len(self.painted)))]
         portrait = self.portraits[number]
-        if kind != "painted":  # nothing else looks at what was drawn of it
+        if kind == "invented":
+            portrait = stand_in(portrait, self._stranger(portrait, rng))
+        elif kind != "painted":  # nothing else looks at what was drawn of it
             portrait = replace(portrait, painted=None)
         bare = self._set_stage(portrait, rng, motion)
         generated = kind in GENERATED
@@ -169,8 +181,12 @@ class Forger:
         stage = seen
         if self.degrade:
             noisy = 0.85 if generated else 0.5
+            again = deepcopy(rng)
             taken = record(seen.image, rng, noisy=noisy, encoded=self.encoded)
-            stage = replace(seen, image=taken)
+            drawn = seen.painted
+            if drawn is not None:
+                drawn = record(drawn, again, noisy=noisy, encoded=self.encoded)
+            stage = replace(seen, image=taken, painted=drawn)
         # What a generator draws was never in front of a sensor.
         source = seen if generated and chance(rng, 0.6) else stage
         forged, mask = self._forge(kind, source, np.random.default_rng((*seed, 2)))
@@ -222,6 +238,7 @@ class Forger:
             "part": alter_part,
             "synthetic": lambda stage, rng: synthesise(stage, self.decoders, rng),
             "painted": paint,
+            "invented": show_stranger,
         }
         forged, mask = makers[kind](stage, rng)
         if kind not in GENERATED and chance(rng, STAINED):
@@ -230,14 +247,20 @@ class Forger:
 
     def _donor(self, stage: Stage, rng: np.random.Generator) -> Portrait:
         """Of a few portraits, the one that fits best: most forgers choose too."""
-        looked_at = int(rng.choice(DONORS))
-        drawn = [
-            self.portraits[int(np.searchsorted(self.weights, rng.random()))]
-            for _ in range(looked_at)
-        ]
+        looked_at = range(int(rng.choice(DONORS)))
+        if self.strangers and chance(rng, INVENTED_DONORS):
+            drawn = [self.strangers[int(rng.integers(len(self.strangers)))] for _ in looked_at]
+        else:
+            places = [int(np.searchsorted(self.weights, rng.random())) for _ in looked_at]
+            drawn = [self.portraits[place] for place in places]
         target = shape_of(stage.landmarks)
         misfit = [float(np.abs(shape_of(p.landmarks) - target).sum()) for p in drawn]
         return drawn[int(np.argmin(misfit))]
+
+    def _stranger(self, portrait: Portrait, rng: np.random.Generator) -> Portrait:
+        """Of a few people who do not exist, the one who looks most like the portrait."""
+        drawn = [self.strangers[int(n)] for n in rng.integers(len(self.strangers), size=STRANGERS)]
+        return min(drawn, key=lambda s: float(np.abs(s.appearance - portrait.appearance).sum()))
 
     def _finish(
         self, stage: Stage, image: Image, mask: np.ndarray, seed: tuple[int, ...]
@@ -596,14 +619,24 @@ def synthesise(
 
 def paint(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
     """The picture or a part of it as a large generator draws it."""
-    if stage.painted is None:
-        raise ValueError("nothing was drawn of this portrait")
-    made = stage.painted
-    if chance(rng, 0.3):
-        made = change_detail(made, stage.width, rng)
+    made = drawn_on(stage, rng)
     if chance(rng, 0.7):
         made = match_tones(made, stage.image, stage.width, rng)
     return put_back(stage, made, rng)
+
+
+def show_stranger(stage: Stage, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
+    """A person who does not exist, in place of the one in the picture."""
+    return drawn_on(stage, rng), np.ones(stage.image.shape[:2], np.float32)
+
+
+def drawn_on(stage: Stage, rng: np.random.Generator) -> Image:
+    """What a generator drew for this stage, now and then worked on."""
+    if stage.painted is None:
+        raise ValueError("nothing was drawn of this portrait")
+    if chance(rng, 0.3):
+        return change_detail(stage.painted, stage.width, rng)
+    return stage.painted
 
 
 def match_tones(made: Image, image: Image, width: float, rng: np.random.Generator) -> Image:

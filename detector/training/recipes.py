@@ -35,6 +35,7 @@ from detector.training.sequence import (
     read_sequence,
     validate_sequences,
 )
+from detector.training.strangers import invent_people
 from detector.training.train import Lesson, Maker, TrainSettings, Validation, train
 from detector.video import read_image
 from detector.weights import save_checkpoint
@@ -70,6 +71,8 @@ class Recipe:
     """How many autoencoders re-make faces for the synthetic kind."""
     painted: int = 0
     """How many portraits a large generator draws anew, for the painted kind."""
+    invented: int = 0
+    """How many people who do not exist a generator invents, for the invented kind and swaps."""
     degrade: bool = True
     """Cameras, editors and encoders between the forgery and who looks at it."""
     encoded: bool = True
@@ -141,6 +144,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         contrast=0.75,
         painted=1500,
+        invented=1000,
     ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
@@ -182,7 +186,8 @@ RECIPES: dict[str, Recipe] = {
     **_studies(),
     "test": replace(_from_faces("test_efficientnet", **TEST), decoders=0),
     "test-located": replace(
-        _from_faces("test_efficientnet", **TEST, located=True), decoders=0, painted=3
+        _from_faces("test_efficientnet", **TEST, located=True), decoders=0, painted=3,
+        invented=3,
     ),
     "test-clips": replace(
         _from_faces("test_rnn", **{**TEST, "batch": 12}), decoders=0, frames=3
@@ -255,10 +260,14 @@ def train_from_faces(
         held = paint_portraits(
             held, max(1, recipe.painted // HELD), out / "painted-held", progress=progress
         )
+    strangers: list[Portrait] = []
+    if recipe.invented:
+        strangers = invent_people(recipe.invented, out / "invented", progress=progress)
+    known, unknown = split_portraits(strangers)
     decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
-        degrade=recipe.degrade, encoded=recipe.encoded,
+        strangers=known, degrade=recipe.degrade, encoded=recipe.encoded,
     )  # fmt: skip
 
     def make(number: int) -> Lesson:
@@ -278,7 +287,7 @@ def train_from_faces(
         weights = class_weights(np.concatenate(drawn))
     return _run(
         recipe, network, make, 2 * max(1, recipe.frames),
-        validate_on(held, side, recipe.kinds, decoders, recipe.frames), out,
+        validate_on(held, side, recipe.kinds, decoders, unknown, recipe.frames), out,
         weights=weights, figures="held", licence="Apache-2.0",
         about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
         device=device, resume=resume, progress=progress,
@@ -430,13 +439,16 @@ def validate_on(
     side: int,
     kinds: dict[str, float],
     decoders: Sequence[Decoder],
+    strangers: Sequence[Portrait] = (),
     frames: int = 0,
 ) -> dict[str, Validation]:
     """The held-out faces, one pair each, the same for every run: all, each kind, undegraded.
 
     With `frames`, a pair of clips each.
     """
-    whole = Forger(held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders)
+    whole = Forger(
+        held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders, strangers=strangers
+    )
     clean = Forger(held, side=side, margin=MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False)
 
     def make(forger: Forger, seed: int) -> list[Pair]:
