@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -24,6 +25,13 @@ def to_png(image: Image) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def write_png(path: Path, image: Image) -> None:
+    """An RGB image into a PNG file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(to_png(image))
+    part.replace(path)
 
 
 def to_data_uri(image: Image, side: int) -> str:

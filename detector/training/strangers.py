@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from detector.charts import to_png
+from detector.charts import write_png
 from detector.errors import UserError
 from detector.faces import resize
 from detector.records import Image
 from detector.settings import Progress, silent
+from detector.training.packages import find_package
 from detector.training.portraits import Portrait, find_portraits
 
 PACKAGE = "random-face==2021.7.21.1"
@@ -225,14 +225,14 @@ class Inventor:
 
 def load_inventor() -> Inventor:
     """The generator with the weights of its package."""
-    package = find_spec("random_face")
-    if package is None or not package.origin:
+    folder = find_package("random_face")
+    if folder is None:
         raise UserError(
             "no_weights",
             "This recipe has people invented by MobileStyleGAN; its weights come with "
             f"`pip install --no-deps {PACKAGE}`.",
         )
-    return Inventor(Path(package.origin).parent / "data")
+    return Inventor(folder / "data")
 
 
 def invent_people(
@@ -256,9 +256,7 @@ def invent_people(
         inventor = inventor or load_inventor()
         picture = inventor.invent((seed, number))
         side = min(KEPT_SIDE, picture.shape[0])
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(to_png(resize(picture, side, side)))
-        part.replace(path)
+        write_png(path, resize(picture, side, side))
     return find_portraits(folder, folder / "portraits.npz", progress)
 
 

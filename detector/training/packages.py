@@ -1,0 +1,11 @@
+"""Packages that carry weights: they are found, not imported."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def find_package(name: str) -> Path | None:
+    """The folder of an installed package."""
+    found = find_spec(name)
+    folders = found and found.submodule_search_locations
+    return Path(folders[0]) if folders else None
