@@ -8,7 +8,7 @@ import torch
 from clips import other_portrait, portrait
 
 from detector.errors import UserError
-from detector.training import forgery, painter
+from detector.training import forgery, packages
 from detector.training.decoders import (
     UPSAMPLERS,
     Autoencoder,
@@ -214,7 +214,7 @@ def test_what_was_drawn_is_kept(
     portraits: list[Portrait], tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = paint_portraits(portraits, 9, tmp_path, network=Enlarger(1, 8, 4))
-    monkeypatch.setattr(painter, "find_package", lambda name: None)
+    monkeypatch.setattr(packages, "find_package", lambda name: None)
     again = paint_portraits(portraits, 9, tmp_path)  # nothing is left to draw
     for before, one, other in zip(portraits, first, again, strict=True):
         assert one.painted is not None

@@ -12,7 +12,7 @@ from clips import other_portrait, portrait
 from torch.nn import functional as F
 
 from detector.errors import UserError
-from detector.training import strangers
+from detector.training import packages, strangers
 from detector.training.portraits import PORTRAIT_MARGIN, Portrait
 from detector.training.strangers import (
     Graph,
@@ -151,7 +151,7 @@ def test_what_was_invented_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     drawn = [portrait(), other_portrait()]
     people: Any = SimpleNamespace(invent=lambda seed: drawn[seed[-1]])
     first = invent_people(2, tmp_path, inventor=people)
-    monkeypatch.setattr(strangers, "find_package", lambda name: None)
+    monkeypatch.setattr(packages, "find_package", lambda name: None)
     again = invent_people(2, tmp_path)  # nobody is left to invent
     assert [p.name for p in first] == [p.name for p in again] == ["0.png", "1.png"]
     with pytest.raises(UserError, match="pip install --no-deps random-face"):

@@ -254,8 +254,7 @@ class Forger:
             places = [int(np.searchsorted(self.weights, rng.random())) for _ in looked_at]
             drawn = [self.portraits[place] for place in places]
         target = shape_of(stage.landmarks)
-        misfit = [float(np.abs(shape_of(p.landmarks) - target).sum()) for p in drawn]
-        return drawn[int(np.argmin(misfit))]
+        return min(drawn, key=lambda p: float(np.abs(shape_of(p.landmarks) - target).sum()))
 
     def _stranger(self, portrait: Portrait, rng: np.random.Generator) -> Portrait:
         """Of a few people who do not exist, the one who looks most like the portrait."""

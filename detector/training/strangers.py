@@ -25,7 +25,7 @@ from detector.errors import UserError
 from detector.faces import resize
 from detector.records import Image
 from detector.settings import Progress, silent
-from detector.training.packages import find_package
+from detector.training.packages import require_package
 from detector.training.portraits import Portrait, find_portraits
 
 PACKAGE = "random-face==2021.7.21.1"
@@ -38,6 +38,7 @@ TYPES = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
 
 Values = list[torch.Tensor]
 Attributes = dict[str, str]
+Operation = Callable[[Values, Attributes], torch.Tensor | Sequence[torch.Tensor]]
 
 
 def _whole(attributes: Attributes, name: str) -> list[int]:
@@ -78,16 +79,13 @@ def _grow(values: Values, attributes: Attributes) -> torch.Tensor:
     return data.expand(torch.broadcast_shapes(data.shape, shape))
 
 
-def _convolve_groups(values: Values, attributes: Attributes) -> torch.Tensor:
-    data, weight = values
-    return F.conv2d(data, weight.flatten(0, 1), groups=len(weight), **_strides_and_pads(attributes))
+def _by_groups(convolve: Callable[..., torch.Tensor]) -> Operation:
+    def run(values: Values, attributes: Attributes) -> torch.Tensor:
+        data, weight = values
+        strides = _strides_and_pads(attributes)
+        return convolve(data, weight.flatten(0, 1), groups=len(weight), **strides)
 
-
-def _convolve_back(values: Values, attributes: Attributes) -> torch.Tensor:
-    data, weight = values
-    return F.conv_transpose2d(
-        data, weight.flatten(0, 1), groups=len(weight), **_strides_and_pads(attributes)
-    )
+    return run
 
 
 def _insert_axes(values: Values, attributes: Attributes) -> torch.Tensor:
@@ -97,7 +95,7 @@ def _insert_axes(values: Values, attributes: Attributes) -> torch.Tensor:
     return data
 
 
-OPERATIONS: dict[str, Callable[[Values, Attributes], torch.Tensor | Sequence[torch.Tensor]]] = {
+OPERATIONS: dict[str, Operation] = {
     "Add": lambda v, a: v[0] + v[1],
     "Multiply": lambda v, a: v[0] * v[1],
     "Power": lambda v, a: v[0] ** v[1],
@@ -105,8 +103,8 @@ OPERATIONS: dict[str, Callable[[Values, Attributes], torch.Tensor | Sequence[tor
     "ReduceMean": lambda v, a: v[0].mean(v[1].flatten().tolist(), a["keep_dims"] == "true"),
     "PReLU": lambda v, a: F.prelu(v[0], v[1].flatten()),
     "Convolution": lambda v, a: F.conv2d(v[0], v[1], **_strides_and_pads(a)),
-    "GroupConvolution": _convolve_groups,
-    "GroupConvolutionBackpropData": _convolve_back,
+    "GroupConvolution": _by_groups(F.conv2d),
+    "GroupConvolutionBackpropData": _by_groups(F.conv_transpose2d),
     "ShapeOf": lambda v, a: torch.tensor(v[0].shape),
     "Gather": _gather,
     "Concat": lambda v, a: torch.cat(v, int(a["axis"])),
@@ -225,13 +223,7 @@ class Inventor:
 
 def load_inventor() -> Inventor:
     """The generator with the weights of its package."""
-    folder = find_package("random_face")
-    if folder is None:
-        raise UserError(
-            "no_weights",
-            "This recipe has people invented by MobileStyleGAN; its weights come with "
-            f"`pip install --no-deps {PACKAGE}`.",
-        )
+    folder = require_package(PACKAGE, "people invented by MobileStyleGAN")
     return Inventor(folder / "data")
 
 
@@ -279,9 +271,10 @@ def stand_in(portrait: Portrait, stranger: Portrait) -> Portrait:
 def repeated_edges(image: Image) -> list[float]:
     """The share of a square picture that repeats what it ends with: top, bottom, left, right."""
     found = []
-    across = image.transpose(1, 0, 2)
-    for lines in (image, image[::-1], across, across[::-1]):
-        differs = np.abs(lines.astype(np.int16) - lines[0].astype(np.int16)).max(axis=(1, 2)) > SAME
+    down = image.astype(np.int16)
+    across = down.transpose(1, 0, 2)
+    for lines in (down, down[::-1], across, across[::-1]):
+        differs = np.abs(lines - lines[0]).max(axis=(1, 2)) > SAME
         share = float(np.argmax(differs) - 1) / len(lines)
         found.append(share + SEAM if share > 2 * SEAM else 0.0)
     return found
