@@ -11,7 +11,15 @@ import PIL.Image
 import PIL.ImageDraw
 from matplotlib import colormaps
 
-from detector.records import Heatmap, Image, KeyFrame, Label, PersonVerdict, Scan
+from detector.records import (
+    Heatmap,
+    Image,
+    KeyFrame,
+    Label,
+    PersonVerdict,
+    Scan,
+    show_probability,
+)
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """One a person: Okabe and Ito's, told apart by the colour-blind too."""
@@ -154,7 +162,8 @@ def _lane(scan: Scan, person: PersonVerdict, top: int, end: float, marked: int |
         line = " ".join(f"{_x(points[i][0].time, end):.1f},{y(points[i][1]):.1f}" for i in run)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for face, probability in points:
-        label = f"Person {person.person.id} at {face.time:.1f} s: probability {probability:.2f}"
+        shown = show_probability(probability, ".2f")
+        label = f"Person {person.person.id} at {face.time:.1f} s: probability {shown}"
         size = 8 if face.frame_index == marked else 5
         chosen = ' aria-current="true"' if face.frame_index == marked else ""
         parts.append(

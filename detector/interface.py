@@ -42,6 +42,7 @@ from detector.records import (
     Person,
     PersonVerdict,
     Scan,
+    show_probability,
 )
 from detector.report import describe_verdict, error_json, to_html, to_json
 from detector.scoring import Detector, Ensemble
@@ -261,8 +262,9 @@ def verdict_card(found: Scan, name: str) -> str:
     if found.verdict.probability is not None and found.verdict.interval is not None:
         low, high = found.verdict.interval
         number = (
-            f'<p class="number">Probability of manipulation {found.verdict.probability:.0%} '
-            f"(95 % interval {low:.0%} to {high:.0%})</p>"
+            '<p class="number">Probability of manipulation '
+            f"{show_probability(found.verdict.probability)} "
+            f"(95 % interval {show_probability(low)} to {show_probability(high)})</p>"
         )
     lines = [
         texts.natural_frequency(found), *found.verdict.reasons, texts.summary(found),
@@ -331,7 +333,8 @@ def strip_of(found: Scan) -> str:
             (
                 k.index,
                 draw_boxes(found, k),
-                f"{k.time:.1f} s" + (f", {best[k.index]:.2f}" if k.index in best else ", no face"),
+                f"{k.time:.1f} s, "
+                + (show_probability(best[k.index], ".2f") if k.index in best else "no face"),
             )
             for k in found.key_frames
         ]
@@ -555,7 +558,7 @@ def run_stress(request: gr.Request) -> str:
         return "<p>Check a clip first.</p>"
     trials, verdict = stress(visit.scan, SharedDetector.of(visit.model))
     rows = "".join(
-        f"<tr><td>{html.escape(t.name)}</td><td>{t.probability:.0%}</td>"
+        f"<tr><td>{html.escape(t.name)}</td><td>{show_probability(t.probability)}</td>"
         f"<td>{texts.SYMBOLS[t.label]} {html.escape(LABEL_TEXT[t.label])}</td></tr>"
         for t in trials
     )

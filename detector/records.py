@@ -37,6 +37,16 @@ LABEL_TEXT = {
 """How each label is shown to a person."""
 
 
+def show_probability(value: float, form: str = ".0%") -> str:
+    """A probability as a person reads it, never rounded to certainty, which no detector has."""
+    shown = format(value, form)
+    if shown == format(0, form):
+        return f"under {0.01:{form}}"
+    if shown == format(1, form):
+        return f"over {0.99:{form}}"
+    return shown
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What the container says of a clip. A still image is a clip of one frame."""

@@ -11,7 +11,14 @@ import numpy as np
 
 from detector.charts import draw_boxes, overlay, to_png
 from detector.errors import UserError
-from detector.records import LABEL_TEXT, Heatmap, Label, PersonVerdict, Scan
+from detector.records import (
+    LABEL_TEXT,
+    Heatmap,
+    Label,
+    PersonVerdict,
+    Scan,
+    show_probability,
+)
 
 SCHEMA = 1
 TOLERANCE = 0.01  # probability: what another processor's rounding may change
@@ -142,9 +149,8 @@ def describe_verdict(label: str, probability: float | None, interval: Any) -> st
     text = LABEL_TEXT[Label(label)]
     if probability is None:
         return text
-    return (
-        f"{text} (probability {probability:.2f}, between {interval[0]:.2f} and {interval[1]:.2f})"
-    )
+    shown, low, high = (show_probability(value, ".2f") for value in (probability, *interval))
+    return f"{text} (probability {shown}, between {low} and {high})"
 
 
 def to_text(report: Mapping[str, Any]) -> str:

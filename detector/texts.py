@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from detector.records import LABEL_TEXT, Label, Scan
+from detector.records import LABEL_TEXT, Label, Scan, show_probability
 from detector.verdict import FEWEST_FACES, count_above
 
 TITLE = "Unmask"
@@ -224,7 +224,8 @@ def sentence(found: Scan, name: str) -> str:
     low, high = verdict.interval
     return (
         f"The detector Unmask ({found.model.name}) gives {name} a probability of manipulation of "
-        f"{verdict.probability:.0%} (95 % interval {low:.0%} to {high:.0%}; {text}). "
+        f"{show_probability(verdict.probability)} (95 % interval {show_probability(low)} to "
+        f"{show_probability(high)}; {text}). "
         f"{natural_frequency(found)} It judges faces only and can err."
     )
 
@@ -238,7 +239,9 @@ def captions(found: Scan) -> str:
     lines = ["WEBVTT", ""]
     for number, start in enumerate(times):
         end = times[number + 1] if number + 1 < len(times) else start + 1.0
-        said = ", ".join(f"person {who}: {p:.2f}" for t, who, p in points if t == start)
+        said = ", ".join(
+            f"person {who}: {show_probability(p, '.2f')}" for t, who, p in points if t == start
+        )
         lines += [f"{_clock(start)} --> {_clock(end)}", said, ""]
     return "\n".join(lines)
 

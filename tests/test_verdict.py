@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from clips import make_face
 
-from detector.records import Calibration, Label, Person, PersonVerdict
+from detector.records import Calibration, Label, Person, PersonVerdict, show_probability
 from detector.verdict import (
     by_suspicion,
     choose_label,
@@ -24,6 +24,23 @@ def judge(logits: list[float], number: int = 1, calibration: Calibration = CALIB
 def test_probability_by_hand() -> None:
     assert to_probability(-1.0, CALIBRATION) == pytest.approx(0.5)
     assert to_probability(3.0, CALIBRATION) == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize(
+    ("value", "as_share", "as_number"),
+    [
+        (0.0, "under 1%", "under 0.01"),
+        (0.004, "under 1%", "under 0.01"),
+        (0.03, "3%", "0.03"),
+        (0.514, "51%", "0.51"),
+        (0.99, "99%", "0.99"),
+        (0.9966, "over 99%", "over 0.99"),
+        (1.0, "over 99%", "over 0.99"),
+    ],
+)
+def test_no_probability_is_shown_as_certain(value: float, as_share: str, as_number: str) -> None:
+    assert show_probability(value) == as_share
+    assert show_probability(value, ".2f") == as_number
 
 
 @pytest.mark.parametrize(
