@@ -260,11 +260,11 @@ def verdict_card(found: Scan, name: str) -> str:
     label = found.verdict.label
     number = ""
     if found.verdict.probability is not None and found.verdict.interval is not None:
-        low, high = found.verdict.interval
+        numbers = (found.verdict.probability, *found.verdict.interval)
+        shown, low, high = map(show_probability, numbers)
         number = (
-            '<p class="number">Probability of manipulation '
-            f"{show_probability(found.verdict.probability)} "
-            f"(95 % interval {show_probability(low)} to {show_probability(high)})</p>"
+            f'<p class="number">Probability of manipulation {shown} '
+            f"(95 % interval {low} to {high})</p>"
         )
     lines = [
         texts.natural_frequency(found), *found.verdict.reasons, texts.summary(found),

@@ -221,11 +221,10 @@ def sentence(found: Scan, name: str) -> str:
     text = LABEL_TEXT[verdict.label].lower()
     if verdict.probability is None or verdict.interval is None:
         return f"The detector Unmask, applied to {name}: {text}."
-    low, high = verdict.interval
+    shown, low, high = map(show_probability, (verdict.probability, *verdict.interval))
     return (
         f"The detector Unmask ({found.model.name}) gives {name} a probability of manipulation of "
-        f"{show_probability(verdict.probability)} (95 % interval {show_probability(low)} to "
-        f"{show_probability(high)}; {text}). "
+        f"{shown} (95 % interval {low} to {high}; {text}). "
         f"{natural_frequency(found)} It judges faces only and can err."
     )
 
