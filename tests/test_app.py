@@ -16,8 +16,8 @@ import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import Page, expect, sync_playwright
 
-import detector.interface as interface
-from detector import texts
+from detector import interface, texts
+from detector.interface import detectors
 from detector.provenance import hash_file
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -211,12 +211,12 @@ def test_mcp_offers_the_two_tools(address: str) -> None:
 
 
 def test_models_without_weights_cannot_be_chosen() -> None:
-    titles = {name: title for title, name in interface.list_models()}
+    titles = {name: title for title, name in detectors.list_models()}
     assert titles["efficientnet_lite0"].endswith("(embedded)")
     assert titles["efficientnet_lite2"].endswith("(embedded)")
     assert "xception" not in titles
-    assert "<li aria-disabled" in interface.list_missing()
-    assert "Xception" in interface.list_missing()
+    assert "<li aria-disabled" in detectors.list_missing()
+    assert "Xception" in detectors.list_missing()
 
 
 def test_it_stops_quietly_amid_a_map() -> None:

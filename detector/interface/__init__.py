@@ -1,0 +1,58 @@
+"""The app. The only importer of gradio; nothing is decided here."""
+
+import os
+
+import gradio as gr
+
+from detector.interface.layout import HERE, build_interface, say
+from detector.interface.sessions import temporary_folder
+
+__all__ = ["build_interface", "launch"]
+
+CSS = (HERE / "style.css").read_text(encoding="utf-8")
+
+THEME = gr.themes.Base(
+    primary_hue="slate",
+    neutral_hue="slate",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+).set(
+    button_primary_background_fill="#24364b",
+    button_primary_background_fill_hover="#31485f",
+    button_primary_text_color="#ffffff",
+    button_primary_background_fill_dark="#c9d6e3",
+    button_primary_background_fill_hover_dark="#e2eaf2",
+    button_primary_text_color_dark="#10202f",
+)
+
+
+def launch(
+    *, port: int | None = None, share: bool = False, open_browser: bool = True, block: bool = True
+) -> gr.Blocks:
+    """Serve the app: on a Space to everyone, on the desktop to this machine alone."""
+    on_space = "SPACE_ID" in os.environ
+    temporary_folder()
+    blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
+    blocks.launch(
+        server_name=None if on_space else "127.0.0.1",
+        server_port=port,
+        share=share,
+        inbrowser=open_browser and not on_space,
+        theme=THEME,
+        css=CSS,
+        run_history=False,
+        i18n=say,
+        mcp_server=has_mcp(),
+        max_file_size="2gb",
+        show_error=True,
+        prevent_thread_lock=not block,
+        quiet=not block,
+    )
+    return blocks
+
+
+def has_mcp() -> bool:
+    """Whether gradio's MCP extra is installed; without it gradio says nothing and serves none."""
+    from importlib.util import find_spec
+
+    return find_spec("mcp") is not None

@@ -1,0 +1,110 @@
+"""The networks of the app: loaded once for all, and run on a shared GPU where there is one."""
+
+import html
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import spaces
+
+from detector import texts
+from detector.explain import explain, explain_all
+from detector.records import Calibration, Face, Image, ModelInfo, Person
+from detector.scoring import Detector, Ensemble
+from detector.weights import find_source, load_detector, read_catalogue, read_metadata
+
+ALL_METHODS = "all four, side by side"
+MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
+
+
+class Detectors:
+    """Each network is loaded once, for all visitors."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Detector | Ensemble] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Detector | Ensemble:
+        """The detector of a name."""
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load_detector(name)
+            return self._loaded[name]
+
+
+DETECTORS = Detectors()
+
+
+def list_models() -> list[tuple[str, str]]:
+    """Title and name of every model that has weights, and where these come from."""
+    catalogue = read_catalogue()
+    return [
+        (f"{entry.title} ({source})", entry.name)
+        for entry in catalogue.entries.values()
+        if (source := find_source(entry, catalogue))
+    ]
+
+
+def list_missing() -> str:
+    """The models that cannot be chosen, and why."""
+    catalogue = read_catalogue()
+    missing = [e.title for e in catalogue.entries.values() if not find_source(e, catalogue)]
+    if not missing:
+        return ""
+    rows = "".join(f'<li aria-disabled="true">{html.escape(title)}</li>' for title in missing)
+    return f'<div class="missing"><p>{html.escape(texts.MISSING)}</p><ul>{rows}</ul></div>'
+
+
+def measured() -> str:
+    """The default model's own figures, from its checkpoint."""
+    catalogue = read_catalogue()
+    entry = catalogue.find("default")
+    if entry.file is None or not (catalogue.folder / entry.file).is_file():
+        return "- not measured"
+    return texts.figures_as_text(read_metadata(catalogue.folder / entry.file).get("figures", {}))
+
+
+def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
+    """What is asked of a shared GPU: no more than is needed."""
+    return 5 + len(crops) // 10
+
+
+@spaces.GPU(duration=seconds_to_score)
+def compute_scores(model: str, crops: Sequence[Image], mirror: bool) -> np.ndarray:
+    """The network's part of a scan, and all of it that holds a shared GPU."""
+    return DETECTORS.get(model).score(crops, mirror=mirror)
+
+
+@dataclass(frozen=True)
+class SharedDetector:
+    """A detector of which only the network runs on the shared GPU, and the rest on the CPU."""
+
+    name: str
+    info: ModelInfo
+    calibration: Calibration
+    margin: float
+    finder_device: str
+    in_sequence: bool
+
+    @classmethod
+    def of(cls, name: str) -> "SharedDetector":
+        """The one of a name."""
+        whole = DETECTORS.get(name)
+        where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
+        return cls(name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence)
+
+    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The logits."""
+        return compute_scores(self.name, list(crops), mirror)
+
+
+@spaces.GPU(duration=MAP_SECONDS)
+def compute_maps(model: str, person: Person, face: Face, method: str) -> dict[str, Any]:
+    """The heatmaps that a choice of method asks for, with their trust figures."""
+    detector = DETECTORS.get(model)
+    if method == ALL_METHODS:
+        return dict(explain_all(detector, face, person=person))
+    return {method: explain(detector, face, method=method, trust=True, person=person)}
