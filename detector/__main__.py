@@ -3,17 +3,18 @@
 import argparse
 import itertools
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from detector import __version__
-from detector.errors import UserError
+from detector.errors import UserError, as_user_error, printable
 from detector.settings import Progress, Settings
 
 Options = argparse.Namespace
@@ -47,8 +48,9 @@ def say(text: str) -> None:
 
 
 def put(text: str) -> None:
-    """To standard output."""
-    print(text, flush=True)
+    """To standard output, whatever characters that knows."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def put_json(value: Any) -> None:
@@ -210,29 +212,48 @@ def run_explain(options: Options) -> int:
 
 def set_up_verify(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
-    parser.add_argument("report", type=Path, metavar="REPORT.json")
+    parser.add_argument("report", type=Path, metavar="REPORT", help="its JSON, or its page")
     parser.add_argument("clip", type=Path)
     parser.add_argument("--weights", metavar="PATH", help=setting_help("weights"))
 
 
 def run_verify(options: Options) -> int:
-    """Scan a clip again as a report says it was, and compare."""
-    from detector.pipeline import scan
-    from detector.report import compare, read_report, to_json
+    """Scan a clip again as a report says it was, and compare all that a reader sees."""
+    from detector.archive import scan_and_explain
+    from detector.report import compare, compare_page, draw_pictures, read_report, to_json
 
     report = read_report(options.report)
-    known = {f.name for f in fields(Settings)}
-    stored = {k: v for k, v in report["settings"].items() if k in known}
-    if options.weights:
-        stored["weights"] = options.weights
     with Bar(options.clip.name) as progress:
-        found = scan(options.clip, Settings(**stored), progress=progress)
+        found, heatmaps = scan_and_explain(
+            options.clip, stored_settings(report["settings"], options.weights), progress
+        )
     differences = compare(report, to_json(found))
+    page = options.report.with_suffix(".html")
+    if page.is_file():
+        text = page.read_text(encoding="utf-8", errors="replace")
+        differences += compare_page(text, report, draw_pictures(found, heatmaps))
     for difference in differences:
-        put(f"Differs: {difference}.")
+        put(f"Differs: {printable(difference)}.")
     if not differences:
         put("The report is borne out: same clip, same weights, same answer.")
     return 1 if differences else 0
+
+
+def stored_settings(stored: dict[str, Any], weights: str | None) -> Settings:
+    """The settings of a report, of which limits may only be stricter than they usually are."""
+    usual = Settings()
+    chosen = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
+    if weights:
+        chosen["weights"] = weights
+    settings = Settings(**chosen)
+    return replace(
+        settings,
+        **{
+            f.name: min(getattr(settings, f.name), getattr(usual, f.name))
+            for f in fields(Settings)
+            if f.name.startswith("max_")
+        },
+    )
 
 
 def set_up_train(parser: argparse.ArgumentParser) -> None:
@@ -266,8 +287,6 @@ def set_up_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: Options) -> int:
     """Train a recipe on forgeries of real faces."""
-    from dataclasses import replace
-
     from detector.scoring import choose_device
     from detector.training.portraits import find_portraits
     from detector.training.recipes import (
@@ -589,15 +608,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (set_up, _, summary) in COMMANDS.items():
         set_up(commands.add_parser(name, help=summary, description=summary.capitalize()))
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="write here what went wrong in the program itself"
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.log:
+            start_log(options.log)
         return COMMANDS[options.command][1](options)
-    except UserError as error:
-        say(f"{error.message} [{error.code}]")
-        return 2 if error.code in ("bad_setting", "unknown_model", "unknown_method") else 1
     except KeyboardInterrupt:
         say("Stopped.")
         return 130
+    except Exception as error:  # noqa: BLE001  a person is shown a sentence, not a traceback
+        told = as_user_error(error)
+        say(f"{told.message} [{told.code}]")
+        return 2 if told.code in ("bad_setting", "unknown_model", "unknown_method") else 1
+
+
+def start_log(path: Path) -> None:
+    """Keep warnings and errors, with their tracebacks, in a file."""
+    try:
+        logging.basicConfig(filename=path, level=logging.WARNING, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            "no_permission", f"The log {path} cannot be written: {error.strerror}."
+        ) from error
 
 
 if __name__ == "__main__":

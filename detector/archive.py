@@ -1,5 +1,8 @@
 """Files and folders -> reports: one bad file never stops the rest."""
 
+import os
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -7,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from detector.errors import UserError
+from detector.errors import UserError, as_user_error, printable
 from detector.explain import explain
 from detector.pipeline import find_face, scan
+from detector.records import Heatmap, Scan
 from detector.report import error_json, to_json, write_report
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
@@ -23,13 +27,14 @@ Watch = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Job:
-    """One file to scan, or why there is none."""
+    """One file to scan, or why there is none. `name` tells it from all others of a batch."""
 
+    name: str
     clip: Path
     settings: Settings
     folder: Path | None
     watch: Watch | None
-    error: dict[str, Any] | None = None
+    error: UserError | None = None
 
 
 def scan_files(
@@ -44,28 +49,74 @@ def scan_files(
 
     With `folder`, the reports and their pictures are written there too.
     """
+    if folder is not None:
+        check_writable(folder)
     _load(settings)  # what is wrong with the model is said once, not once a file
-    jobs = []
-    for name in given:
-        try:
-            jobs += [
-                Job(clip, settings, folder, None if ray else watch) for clip in find_clips(name)
-            ]
-        except UserError as error:
-            jobs.append(Job(Path(name), settings, None, None, error_json(name, error)))
-    yield from spread(_scan_one, jobs, ray=ray)
+    found = [pair for name in given for pair in find_clips(name)]
+    names = tell_apart([path for path, _ in found])
+    yield from spread(
+        _scan_one,
+        [
+            Job(name, path, settings, folder, None if ray else watch, error)
+            for name, (path, error) in zip(names, found, strict=True)
+        ],
+        ray=ray,
+    )
 
 
-def find_clips(name: str) -> Iterator[Path]:
-    """A file as it is; of a folder every video and image below it."""
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be written, before hours of work for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            "no_permission", f"Nothing can be written to {folder}: {error.strerror}."
+        ) from error
+
+
+def find_clips(name: str) -> Iterator[tuple[Path, UserError | None]]:
+    """A file as it is; of a folder every video and image below it, and what cannot be opened."""
     path = Path(name)
-    if not path.is_dir():
-        yield path
+    if not name or not os.path.isdir(name):
+        yield path, None if name else UserError("missing_file", "The name of the file is empty.")
         return
-    inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
-    if not inside:
-        raise UserError("no_clips", f"{path} holds no video or image.")
-    yield from inside
+    closed: list[OSError] = []
+    inside = sorted(
+        Path(folder) / file
+        for folder, _, files in os.walk(path, onerror=closed.append)
+        for file in files
+        if Path(file).suffix.lower() in CLIP_SUFFIXES
+    )
+    if not inside and not closed:
+        yield path, UserError("no_clips", f"{path} holds no video or image.")
+    for found in inside:
+        yield found, None
+    for refusal in closed:
+        folder = Path(refusal.filename or path)
+        yield folder, UserError("no_permission", f"{folder} may not be read: {refusal.strerror}.")
+
+
+def tell_apart(paths: Sequence[Path]) -> list[str]:
+    """For each the shortest ending of its path that no other file of them has."""
+    whole = [Path(os.path.abspath(path)).parts[1:] if path.name else (str(path),) for path in paths]
+    length = dict.fromkeys(whole, 1)
+
+    def ending(parts: tuple[str, ...]) -> str:
+        return "/".join(parts[-length[parts] :])
+
+    while True:
+        count = Counter(ending(parts).casefold() for parts in length)
+        alike = [
+            parts
+            for parts, taken in length.items()
+            if count[ending(parts).casefold()] > 1 and taken < len(parts)
+        ]
+        if not alike:
+            return [printable(ending(parts)) for parts in whole]
+        for parts in alike:
+            length[parts] += 1
 
 
 def _load(settings: Settings) -> Detector | Ensemble:
@@ -78,23 +129,31 @@ def _load_once(model: str, weights: str | None, device: str) -> Detector | Ensem
 
 
 def _scan_one(job: Job) -> dict[str, Any]:
-    if job.error is not None:
-        return job.error
-    with job.watch(job.clip.name) if job.watch else nullcontext(silent) as progress:
+    with job.watch(job.name) if job.watch else nullcontext(silent) as progress:
         try:
+            if job.error is not None:
+                raise job.error
             return _report(job, progress)
-        except UserError as error:
-            return error_json(job.clip.name, error)
+        except Exception as error:  # noqa: BLE001  nothing that a file does may stop the others
+            return error_json(job.name, as_user_error(error))
 
 
 def _report(job: Job, progress: Progress) -> dict[str, Any]:
-    method, detector = job.settings.explain, _load(job.settings)
-    found = scan(job.clip, job.settings, detector=detector, progress=progress)
-    heatmaps = {}
-    if method and any(person.scores for person in found.people):
-        progress("explanation", 0.0)
-        person, face = find_face(found)
-        heatmaps[method] = explain(detector, face, method=method, trust=True, person=person.person)
+    found, heatmaps = scan_and_explain(job.clip, job.settings, progress)
     if job.folder is not None:
-        write_report(found, job.folder / job.clip.name, heatmaps)
-    return to_json(found)
+        write_report(found, job.folder / job.name, heatmaps, name=job.name)
+    return to_json(found, name=job.name)
+
+
+def scan_and_explain(
+    clip: Path, settings: Settings, progress: Progress = silent
+) -> tuple[Scan, dict[str, Heatmap]]:
+    """A scan, and the heatmap that the settings ask for, by its method."""
+    method, detector = settings.explain, _load(settings)
+    found = scan(clip, settings, detector=detector, progress=progress)
+    if not method or not any(person.scores for person in found.people):
+        return found, {}
+    progress("explanation", 0.0)
+    person, face = find_face(found)
+    heatmap = explain(detector, face, method=method, trust=True, person=person.person)
+    return found, {method: heatmap}

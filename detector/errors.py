@@ -6,10 +6,15 @@ UserError
 ├── the model     unknown_model, no_weights, weights_corrupt, weights_mismatch, no_network,
 │                 no_token, no_device
 ├── the question  bad_setting, unknown_method, no_face_at_time, unfit_face, bad_report, cancelled
-└── training      unknown_recipe, no_data, one_class, bad_run, disk_full
+├── training      unknown_recipe, no_data, one_class, bad_run, disk_full
+└── ourselves     internal
 """
 
+import logging
 from typing import Final
+
+LOG = logging.getLogger("detector")
+LOG.addHandler(logging.NullHandler())  # silent unless whoever uses the library sets up logging
 
 CODES: Final[dict[str, str]] = {
     "missing_file": "the path does not exist",
@@ -41,6 +46,7 @@ CODES: Final[dict[str, str]] = {
     "one_class": "all labels are the same",
     "bad_run": "the training run cannot be resumed",
     "disk_full": "the disk is full; the previous file was kept",
+    "internal": "something in this program went wrong; the log says what",
 }
 """The codes and what each means: part of the interface, listed in the README."""
 
@@ -51,6 +57,27 @@ class UserError(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
             raise ValueError(f"{code!r} is not a code of UserError")
+        message = printable(message)
         super().__init__(message)
         self.code = code
         self.message = message
+
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
+        """How one crosses from process to process."""
+        return UserError, (self.code, self.message)
+
+
+def as_user_error(error: Exception) -> UserError:
+    """The error as it is told to a user; what nobody foresaw is logged, and told without detail."""
+    if isinstance(error, UserError):
+        return error
+    LOG.error("unforeseen: %r", error, exc_info=error)
+    return UserError(
+        "internal",
+        f"Something in Unmask itself went wrong ({type(error).__name__}). The log says what.",
+    )
+
+
+def printable(text: str) -> str:
+    """The same, where a file's name is no UTF-8 with its odd bytes spelt out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

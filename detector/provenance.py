@@ -20,6 +20,12 @@ KEPT = {
 }  # fmt: skip
 """Container metadata that tell how a file was made; the rest may name people and places."""
 
+NOTHING_FETCHED = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+"""The library's settings: by default it follows an address that a file names."""
+
+MANIFEST_STORE = bytes.fromhex("63327061 0011 0010 8000 00aa00389b71")
+"""The identifier that every store of Content Credentials begins with."""
+
 
 def hash_file(path: Path) -> str:
     """The sha256 of a file's content."""
@@ -38,9 +44,10 @@ def read_provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
 
 
 def read_credentials(path: Path) -> tuple[str, str | None]:
-    """Content Credentials (C2PA): absent, valid, invalid or unchecked, and who signed.
+    """Content Credentials (C2PA): their state, and who signed.
 
     `valid` says that nothing was changed since the signature, not that the signer can be trusted.
+    `remote`: the file names an address where its credentials are; nothing is fetched from there.
     """
     try:
         import c2pa
@@ -50,17 +57,37 @@ def read_credentials(path: Path) -> tuple[str, str | None]:
     if kind is None:
         return "unchecked", None
     try:
-        with path.open("rb") as file, c2pa.Reader(kind, file) as reader:
+        context = c2pa.Context(c2pa.Settings.from_dict(NOTHING_FETCHED))
+        with path.open("rb") as file, c2pa.Reader(kind, file, context=context) as reader:
             manifest = json.loads(reader.json())
     except c2pa.C2paError as error:
-        text = str(error)
-        absent = "ManifestNotFound" in text or "NotSupported" in text or "not found" in text
-        if absent:
-            return ("unchecked" if "NotSupported" in text else "absent"), None
-        return "invalid", None
+        return _state_without_manifest(path, str(error)), None
     except (OSError, ValueError):
         return "unchecked", None
     active = manifest.get("manifests", {}).get(manifest.get("active_manifest"), {})
     signer = active.get("signature_info", {}).get("issuer")
     state = manifest.get("validation_state", "")
-    return ("valid" if state in ("Valid", "Trusted") else "invalid"), signer
+    valid = state in ("Valid", "Trusted")
+    return ("valid" if valid else "invalid"), None if signer is None else str(signer)[:200]
+
+
+def _state_without_manifest(path: Path, error: str) -> str:
+    if error.startswith("Remote"):
+        return "remote"
+    if error.startswith("ManifestNotFound"):
+        return "absent"
+    if error.startswith("NotSupported"):
+        return "unchecked"
+    # A damaged file: its credentials are invalid only if it has any.
+    return "invalid" if holds(path, MANIFEST_STORE) else "unchecked"
+
+
+def holds(path: Path, wanted: bytes) -> bool:
+    """Whether the bytes stand anywhere in a file."""
+    tail = b""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            if wanted in tail + chunk:
+                return True
+            tail = chunk[-len(wanted) :]
+    return False

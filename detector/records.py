@@ -204,7 +204,7 @@ class Provenance:
 
     sha256: str
     content_credentials: str
-    """absent, valid, invalid, or unchecked."""
+    """absent, valid, invalid, remote (stored elsewhere, not fetched), or unchecked."""
     signer: str | None
     container: dict[str, str]
 

@@ -1,16 +1,18 @@
 """A scan <-> JSON, and -> a page to read. Imports records only: no torch, no decoder."""
 
 import base64
+import errno
 import html
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detector.charts import draw_boxes, overlay, to_png
-from detector.errors import UserError
+from detector.errors import UserError, printable
 from detector.records import (
     LABEL_TEXT,
     Heatmap,
@@ -23,13 +25,29 @@ from detector.records import (
 SCHEMA = 1
 TOLERANCE = 0.01  # probability: what another processor's rounding may change
 
+TOLERANCES = {
+    "probability": TOLERANCE, "interval": TOLERANCE, "signs": TOLERANCE, "difference": 0.05,
+    "box": 2,
+}  # fmt: skip
+"""How far a figure may lie from a fresh scan's; what is not named here must be the same."""
 
-def to_json(scan: Scan) -> dict[str, Any]:
-    """The scan as the command line, the app and the API give it."""
+UNCOMPARED = {
+    ("file",), ("timings",), ("model", "source"), ("settings", "weights"), ("settings", "device"),
+}  # fmt: skip
+"""Where it was scanned, not what was found."""
+
+PICTURE = re.compile(r'(?<=src="data:image/png;base64,)[A-Za-z0-9+/=]*(?=")')
+
+
+def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
+    """The scan as the command line, the app and the API give it.
+
+    `name` stands for the file where its bare name would not tell it from others.
+    """
     video = scan.video
     return {
         "schema": SCHEMA,
-        "file": Path(video.path).name,
+        "file": name or printable(Path(video.path).name),
         "sha256": scan.provenance.sha256,
         "verdict": str(scan.verdict.label),
         "probability": _round(scan.verdict.probability),
@@ -74,7 +92,7 @@ def error_json(file: str, error: UserError) -> dict[str, Any]:
     """What stands in the place of a scan that failed."""
     return {
         "schema": SCHEMA,
-        "file": file,
+        "file": printable(file),
         "error": {"code": error.code, "message": error.message},
     }
 
@@ -109,38 +127,80 @@ def _person(person: PersonVerdict) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report that this program wrote."""
+    """A report that this program wrote: its JSON, or the page that carries it."""
     try:
-        report = json.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() in (".html", ".htm"):
+            text = html.unescape(text.rpartition("<pre>")[2].partition("</pre>")[0])
+        report = json.loads(text, parse_int=_small)
     except FileNotFoundError:
         raise UserError("missing_file", f"There is no report {path}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("bad_report", f"{path} is no report: {error}.") from error
     needed = {"schema", "sha256", "verdict", "probability", "model", "settings"}
     if not isinstance(report, dict) or not needed <= set(report) or report["schema"] != SCHEMA:
         raise UserError(
             "bad_report", f"{path} is no report of this program, or of another version."
         )
+    if not isinstance(report["settings"], dict) or not isinstance(report["model"], dict):
+        raise UserError("bad_report", f"{path} is no report of this program: parts are amiss.")
     return report
 
 
+def _small(digits: str) -> int:
+    """A whole number that a figure of a report can be."""
+    if len(digits) > 20:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
 def compare(report: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
-    """How a fresh scan differs from a report; empty when it bears the report out."""
+    """How a fresh scan differs from a report; empty when it bears out all that a reader sees."""
+    if report["sha256"] != fresh["sha256"]:
+        return [f"the clip's content: {report['sha256']} then, {fresh['sha256']} now"]
+    if report["model"].get("sha256") != fresh["model"]["sha256"]:
+        return ["the network's weights are others"]
+    return list(_differences((), report, fresh))
+
+
+def _differences(at: tuple[str, ...], then: Any, now: Any) -> Iterator[str]:
+    """Where two pieces of JSON differ, in words; `at` says where they stand."""
+    if at in UNCOMPARED:
+        return
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*now, *(k for k in then if k not in now)]:
+            place = (*at, str(key))
+            if place not in UNCOMPARED and (key in then) != (key in now):
+                yield f"{' '.join(place)}: {'only then' if key in then else 'only now'}"
+            elif key in then:
+                yield from _differences(place, then[key], now[key])
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, (one, other) in enumerate(zip(then, now, strict=True), 1):
+            yield from _differences((*at, str(number)), one, other)
+    elif not _agree(at, then, now):
+        yield f"{' '.join(at)}: {_brief(then)} then, {_brief(now)} now"
+
+
+def _agree(at: tuple[str, ...], then: Any, now: Any) -> bool:
+    if type(then) in (int, float) and type(now) in (int, float):
+        named = [part for part in at if not part.isdigit()]
+        return abs(then - now) <= TOLERANCES.get(named[-1], TOLERANCES.get(named[0], 1e-9))
+    return type(then) is type(now) and then == now
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def compare_page(page: str, report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> list[str]:
+    """How a report's page differs from the one its JSON and a fresh scan's pictures make."""
+    anew = to_html(report, pictures)
     differences = []
-    for name, title in (("sha256", "the clip's content"), ("verdict", "the verdict")):
-        if report[name] != fresh[name]:
-            differences.append(f"{title}: {report[name]} then, {fresh[name]} now")
-    if report["model"]["sha256"] != fresh["model"]["sha256"]:
-        differences.append("the network's weights are others")
-    then, now = report["probability"], fresh["probability"]
-    if (then is None) != (now is None) or (
-        then is not None and now is not None and abs(then - now) > TOLERANCE
-    ):
-        differences.append(f"the probability: {then} then, {now} now")
-    if [k["index"] for k in report.get("key_frames", [])] != [
-        k["index"] for k in fresh["key_frames"]
-    ]:
-        differences.append("other key frames were looked at")
+    if PICTURE.sub("", page) != PICTURE.sub("", anew):
+        differences.append("the page does not say what the JSON says")
+    if PICTURE.findall(page) != PICTURE.findall(anew):
+        differences.append("the page's pictures are not those of a fresh scan")
     return differences
 
 
@@ -207,24 +267,44 @@ not checked.</p>
 """
 
 
-def write_report(found: Scan, folder: Path, heatmaps: Mapping[str, Heatmap] | None = None) -> Path:
-    """report.json, report.html and the pictures they need; the path of the JSON."""
-    report = to_json(found)
-    folder.mkdir(parents=True, exist_ok=True)
+def draw_pictures(found: Scan, heatmaps: Mapping[str, Heatmap] | None = None) -> dict[str, bytes]:
+    """The pictures of a report as PNG files, by caption: key frames with faces, then maps."""
+    faces = {f.frame_index for p in found.people for f in p.person.faces}
     pictures = {
         f"{k.time:.2f} s": to_png(draw_boxes(found, k))
         for k in found.key_frames
-        if any(f.frame_index == k.index for p in found.people for f in p.person.faces)
+        if k.index in faces
     }
-    for caption, content in pictures.items():
-        (folder / f"key frame {caption.replace(' ', '')}.png").write_bytes(content)
     for name, heatmap in (heatmaps or {}).items():
         laid = to_png(overlay(heatmap.face.crop, heatmap.values))
-        caption = f"{name} at {heatmap.face.time:.2f} s"
-        pictures[caption] = laid
-        (folder / f"{name}.png").write_bytes(laid)
-        np.save(folder / f"{name}.npy", heatmap.values)
+        pictures[f"{name} at {heatmap.face.time:.2f} s"] = laid
+    return pictures
+
+
+def write_report(
+    found: Scan,
+    folder: Path,
+    heatmaps: Mapping[str, Heatmap] | None = None,
+    *,
+    name: str | None = None,
+) -> Path:
+    """report.json, report.html and the pictures they need; the path of the JSON."""
+    report = to_json(found, name=name)
+    pictures = draw_pictures(found, heatmaps)
     path = folder / "report.json"
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
-    (folder / "report.html").write_text(to_html(report, pictures))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for caption, content in pictures.items():
+            file = caption.partition(" at ")[0] if " at " in caption else f"key frame {caption}"
+            (folder / f"{file.replace(' s', 's')}.png").write_bytes(content)
+        for method, heatmap in (heatmaps or {}).items():
+            np.save(folder / f"{method}.npy", heatmap.values)
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "report.html").write_text(to_html(report, pictures), encoding="utf-8")
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        raise UserError(
+            "disk_full" if full else "no_permission",
+            f"The report cannot be written to {folder}: {error.strerror}.",
+        ) from error
     return path

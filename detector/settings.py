@@ -1,7 +1,9 @@
 """Every choice a user has, with its unit and default; validated once, on construction."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_type_hints
 
 from detector.errors import UserError
 
@@ -43,10 +45,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        for name, kind in get_type_hints(Settings).items():
+            value = getattr(self, name)
+            if kind is float and type(value) is int:
+                continue
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise UserError("bad_setting", f"{name} cannot be {value!r}.")
         if not 1 <= self.key_frames <= 512:
             raise UserError("bad_setting", "The number of key frames must be between 1 and 512.")
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("bad_setting", f"{self.device!r} is no device: auto, cpu, cuda, mps.")
         for name in ("max_bytes", "max_pixels", "max_duration", "max_decode_time"):
-            if getattr(self, name) <= 0:
-                raise UserError("bad_setting", f"{name} must be above zero.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError("bad_setting", f"{name} must be a number above zero.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+import av.container
 import av.error
 import av.logging
 import cv2
@@ -30,25 +31,51 @@ from detector.settings import Settings
 av.logging.set_level(None)
 pillow_heif.register_heif_opener()
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+IMAGE_SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif",
+}  # fmt: skip
 CLIP_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts",
     ".m2ts", ".3gp", ".ogv", ".flv", ".wmv", ".mxf",
 } | IMAGE_SUFFIXES  # fmt: skip
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
 DAMAGED_LIMIT = 10_000  # packets after which a file is given up
-SAMPLED_FRAMES = 240  # frames decoded of a clip that is longer than the limit
+SAMPLED_FRAMES = 240  # frames looked at of a clip that is longer than the limit
+LONGEST = 7 * 86_400.0  # seconds; time stamps beyond a week are nonsense
+FASTEST = 1000  # frames a second; a rate beyond is nonsense
+THREADS = 4  # of a decoder: each holds frames of its own
+HDR_CURVES = {16: "PQ", 18: "HLG"}  # numbers of ITU-T H.273
+
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "HEIF", "AVIF", "GIF")
+"""What Pillow may open. Its others include PostScript, for which it runs another program."""
+
+CLIP_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "gif", "mpeg", "mpegvideo", "mpegts", "ogg",
+    "flv", "asf", "mxf", "h264", "hevc", "m4v", "ivf",
+)  # fmt: skip
+"""What FFmpeg may open: no playlists, nor anything else that names further files to read."""
+
+OPEN_OPTIONS = {
+    "format_whitelist": ",".join(CLIP_FORMATS),
+    "protocol_whitelist": "file",
+    "enable_drefs": "0",  # tracks whose pictures lie in another file
+    "max_streams": "64",
+}
 
 
 def check_file(path: str | os.PathLike[str], settings: Settings) -> Path:
     """The path, if it is a file that may be opened; a UserError that says why not otherwise."""
+    if not os.fspath(path):
+        raise UserError("missing_file", "The name of the file is empty.")
     file = Path(path)
     try:
         status = file.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError("missing_file", f"There is no file {file}.") from None
-    except (PermissionError, OSError) as error:
+    except PermissionError as error:
         raise UserError("no_permission", f"{file} cannot be opened: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        raise UserError("missing_file", f"There can be no file of this name: {error}.") from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError("not_a_file", f"{file} is not a file.")
     if status.st_size == 0:
@@ -69,13 +96,15 @@ def read_image(path: str | os.PathLike[str], settings: Settings | None = None) -
     settings = settings or Settings()
     file = check_file(path, settings)
     try:
-        with warnings.catch_warnings(), PIL.Image.open(file) as image:
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        with warnings.catch_warnings(), PIL.Image.open(file, formats=PICTURE_FORMATS) as image:
+            warnings.simplefilter("ignore")
             check_pixels(image.width, image.height, settings)
             return _upright_rgb(image)
+    except UserError:
+        raise
     except PIL.Image.DecompressionBombError:
         raise _too_large("hundreds of megapixels", settings) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:
         raise UserError("unreadable_video", f"{file} is no image that can be decoded.") from error
 
 
@@ -86,7 +115,7 @@ def _upright_rgb(image: PIL.Image.Image) -> Image:
         ground = PIL.Image.new("RGBA", upright.size, "white")
         upright = PIL.Image.alpha_composite(ground, upright)
     if upright.mode.startswith(("I", "F")):
-        grey = np.asarray(upright, np.float32)
+        grey = np.clip(np.nan_to_num(np.asarray(upright, np.float32)), 0, None)
         grey = grey * (255.0 / max(float(grey.max()), 1.0))
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     return np.array(upright.convert("RGB"))
@@ -109,20 +138,21 @@ def check_pixels(width: int, height: int, settings: Settings) -> None:
 def is_still(file: Path) -> bool:
     """Whether the content, whatever the name says, is a picture rather than a clip."""
     try:
-        with warnings.catch_warnings(), PIL.Image.open(file) as image:
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        with warnings.catch_warnings(), PIL.Image.open(file, formats=PICTURE_FORMATS) as image:
+            warnings.simplefilter("ignore")
             # A GIF is a clip; so is an animated WebP or PNG, of which the first frame is taken.
-            return image.format not in ("GIF", "MPEG")
+            return image.format != "GIF"
     except PIL.Image.DecompressionBombError:
         return True
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except Exception:  # noqa: BLE001  a damaged picture makes its library raise anything
         return False
 
 
 class Clip:
     """An opened file: what it is, and its frames in one pass. Closes itself after the last.
 
-    `warnings` fills while frames are read.
+    What the header claims is corrected by what was decoded; `warnings` fills while frames are
+    read, and `info` is right after the last.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Settings | None = None) -> None:
@@ -131,6 +161,9 @@ class Clip:
         self.warnings: list[str] = []
         self.metadata: dict[str, str] = {}
         self.frames_read = 0
+        self._began = clock.monotonic()
+        self._last = 0.0  # time of the last frame
+        self._damaged = 0
         self._container: av.container.InputContainer | None = None
         self._still = read_image(self.file, self.settings) if is_still(self.file) else None
         if self._still is not None:
@@ -148,7 +181,14 @@ class Clip:
 
     def _open(self) -> "av.container.InputContainer":
         try:
-            return av.open(str(self.file), metadata_errors="ignore")
+            return av.open(
+                f"file:{self.file.absolute()}",
+                metadata_errors="ignore",
+                options=OPEN_OPTIONS,
+                timeout=max(1.0, self.settings.max_decode_time),
+            )
+        except av.error.ExitError as error:
+            raise self._timeout() from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UserError(
                 "unreadable_video",
@@ -161,6 +201,8 @@ class Clip:
         for stream in self._container.streams.video:
             if not stream.disposition & av.stream.Disposition.attached_pic:
                 stream.thread_type = "AUTO"
+                stream.codec_context.thread_count = min(THREADS, os.cpu_count() or 1)
+                stream.codec_context.options = {"max_pixels": str(self.settings.max_pixels)}
                 return stream
         raise UserError(
             "no_video_stream", f"{self.file.name} holds no pictures, only sound or data."
@@ -181,11 +223,12 @@ class Clip:
             **{f"video {k}": str(v) for k, v in stream.metadata.items()},
             "format": container.format.name,
         }
+        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         return VideoInfo(
             path=str(self.file),
             width=width,
             height=height,
-            rate=stream.average_rate or stream.guessed_rate or Fraction(0),
+            rate=rate if 0 < rate <= FASTEST else Fraction(0),
             duration=max(0.0, duration),
             frames=stream.frames or None,
             codec=stream.codec_context.name,
@@ -205,128 +248,206 @@ class Clip:
                 self.frames_read = 1
                 yield Frame(0, 0.0, _reduce(still), lambda: still)
                 return
-            if self.info.duration > self.settings.max_duration:
-                self.warnings.append(
-                    f"The clip is {self.info.duration:.0f} s long, the limit is "
-                    f"{self.settings.max_duration:.0f} s: {SAMPLED_FRAMES} frames spread evenly "
-                    "over all of it were looked at."
-                )
-                decoded = self._sample()
-            else:
-                decoded = self._decode()
-            for index, picture in decoded:
-                yield self._make_frame(index, picture)
+            sampled = self.info.duration > self.settings.max_duration and self._is_long()
+            for index, picture in self._sample() if sampled else self._decode():
+                try:
+                    frame = self._make_frame(index, picture)
+                except (av.error.FFmpegError, ValueError):  # pixels that cannot be converted
+                    self._damaged += 1
+                    continue
+                yield frame
+                self._last = max(self._last, frame.time)
             if not self.frames_read:
                 raise UserError(
                     "no_frames", f"{self.file.name} announces a video, but no frame decodes."
                 )
-            self._correct_info()
+            if sampled:
+                self.warnings.append(
+                    f"The clip is {self.info.duration:.0f} s long, the limit is "
+                    f"{self.settings.max_duration:.0f} s: {self.frames_read} frames spread over "
+                    "all of it were looked at."
+                )
+            else:
+                self._correct_info()
+            if self._damaged:
+                self.warnings.append(
+                    f"Parts of the file are damaged ({self._damaged} packets): what decodes was "
+                    "looked at."
+                )
         finally:
             self.close()
 
     def _make_frame(self, index: int, picture: av.VideoFrame) -> Frame:
-        check_pixels(picture.width, picture.height, self.settings)
-        turn = int(picture.rotation) % 360
+        height, turn = picture.height, int(picture.rotation) % 360
+        width = round(picture.width * self._pixel_width())
+        check_pixels(picture.width, height, self.settings)
+        check_pixels(width, height, self.settings)
+        scale = min(1.0, LUMA_SIDE / max(width, height))
+        luma = picture.reformat(
+            width=max(2, round(width * scale)),
+            height=max(2, round(height * scale)),
+            format="gray8",
+            interpolation="AREA",
+        ).to_ndarray()
         if not self.frames_read:
             wide = turn % 180 == 0
             self.info = replace(
                 self.info,
-                width=picture.width if wide else picture.height,
-                height=picture.height if wide else picture.width,
+                width=width if wide else height,
+                height=height if wide else width,
                 rotation=-turn % 360,
             )
+            self._warn_of_kind(picture)
         self.frames_read += 1
 
         def load() -> Image:
-            image = picture.to_ndarray(format="rgb24")
+            try:
+                image = picture.to_ndarray(format="rgb24")
+            except (av.error.FFmpegError, ValueError) as error:
+                raise UserError(
+                    "unreadable_video", f"Frame {index} of {self.file.name} is damaged."
+                ) from error
+            if width != picture.width:
+                image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
             return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
 
-        scale = min(1.0, LUMA_SIDE / max(picture.width, picture.height))
-        luma = picture.reformat(
-            width=max(2, round(picture.width * scale)),
-            height=max(2, round(picture.height * scale)),
-            format="gray8",
-            interpolation="AREA",
-        ).to_ndarray()
         return Frame(index, self._time(index, picture), luma, load)
 
-    def _time(self, index: int, picture: av.VideoFrame) -> float:
-        if picture.pts is None or picture.time_base is None:
-            return float(index / self.info.rate) if self.info.rate else 0.0
-        start = self._stream.start_time or 0
-        return max(0.0, float((picture.pts - start) * picture.time_base))
+    def _pixel_width(self) -> float:
+        """How wide a pixel is for its height: 1 for nearly all clips, not for old television."""
+        ratio = float(self._stream.sample_aspect_ratio or 1)
+        return ratio if 0.1 < ratio < 10 else 1.0
 
-    def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Every frame, in order; what is damaged is left out and said."""
+    def _warn_of_kind(self, picture: av.VideoFrame) -> None:
+        """Say what the network has hardly seen."""
+        curve = HDR_CURVES.get(int(picture.color_trc))
+        if curve:
+            self.warnings.append(
+                f"The clip is HDR ({curve}): its colours are read as if it were not, which makes "
+                "the answer less sure. A version in usual colours is judged better."
+            )
+        if picture.interlaced_frame:
+            self.warnings.append(
+                "The clip is interlaced: faces in motion show combs, which make the answer less "
+                "sure. A deinterlaced version is judged better."
+            )
+
+    def _time(self, index: int, picture: av.VideoFrame) -> float:
+        if picture.pts is not None and picture.time_base is not None:
+            start = self._stream.start_time or 0
+            time = float((picture.pts - start) * picture.time_base)
+            if time <= LONGEST:
+                return max(0.0, time)
+        return float(index / self.info.rate) if self.info.rate else 0.0
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        """What decodes from here on, in order; what is damaged is left out and counted."""
         assert self._container is not None
-        began = clock.monotonic()
-        damaged, index = 0, 0
         packets = self._container.demux(self._stream)
-        while True:
+        while self._damaged <= DAMAGED_LIMIT:
+            self._check_clock()
             try:
                 packet = next(packets)
                 pictures = packet.decode()
-            except StopIteration:
-                break
-            except av.error.EOFError:
-                break
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.error.ExitError as error:
+                raise self._timeout() from error
             except (av.error.FFmpegError, ValueError):
-                damaged += 1
-                if damaged > DAMAGED_LIMIT:
-                    break
+                self._damaged += 1
                 continue
-            damaged += bool(packet.is_corrupt)
+            self._damaged += bool(packet.is_corrupt)
             for picture in pictures:
-                if clock.monotonic() - began > self.settings.max_decode_time:
-                    raise UserError(
-                        "decode_timeout",
-                        f"Decoding took longer than {self.settings.max_decode_time:.0f} s. "
-                        "Cut out the part in question.",
-                    )
-                if self._time(index, picture) > self.settings.max_duration:
-                    self.warnings.append(
-                        "The clip is longer than it says: only its first "
-                        f"{self.settings.max_duration:.0f} s were looked at."
-                    )
-                    return
-                yield index, picture
-                index += 1
-        if damaged:
-            self.warnings.append(
-                f"Parts of the file are damaged ({damaged} packets): what decodes was looked at."
-            )
+                self._check_clock()
+                yield picture
+
+    def _check_clock(self) -> None:
+        if clock.monotonic() - self._began > self.settings.max_decode_time:
+            raise self._timeout()
+
+    def _timeout(self) -> UserError:
+        return UserError(
+            "decode_timeout",
+            f"Decoding took longer than {self.settings.max_decode_time:.0f} s. "
+            "Cut out the part in question.",
+        )
+
+    def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Every frame, up to the limit."""
+        for index, picture in enumerate(self._pictures()):
+            if self._time(index, picture) > self.settings.max_duration:
+                self.warnings.append(
+                    "The clip is longer than it says: only its first "
+                    f"{self.settings.max_duration:.0f} s were looked at."
+                )
+                return
+            yield index, picture
+
+    def _seek(self, time: float) -> bool:
+        """Go to the last key picture before a time; false where there is no going to."""
+        assert self._container is not None
+        base = self._stream.time_base or Fraction(1, av.time_base)
+        try:
+            target = int(time / base) + (self._stream.start_time or 0)
+            self._container.seek(target, stream=self._stream)
+        except (av.error.FFmpegError, OverflowError):
+            return False
+        return True
+
+    def _is_long(self) -> bool:
+        """Whether the file goes on past the limit, as it says: looked up at its end."""
+        claimed = min(self.info.duration, LONGEST)
+        end = 0.0
+        if self._seek(claimed):
+            for number, picture in enumerate(self._pictures()):
+                end = max(end, self._time(number, picture))
+        if end < self.settings.max_duration:
+            self._seek(0.0)
+            return False
+        self.info = replace(self.info, duration=min(end, claimed))
+        return True
 
     def _sample(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames spread evenly over a long clip, found by seeking."""
-        assert self._container is not None
-        stream, began, last = self._stream, clock.monotonic(), None
-        base = stream.time_base or Fraction(1, av.time_base)
-        for number in range(SAMPLED_FRAMES):
-            target = self.info.duration * (number + 0.5) / SAMPLED_FRAMES
-            if clock.monotonic() - began > self.settings.max_decode_time:
-                self.warnings.append("Decoding took too long: the end was not looked at.")
+        """Frames spread evenly over a long clip: to a key picture near each, then decoding on.
+
+        Where key pictures are rarer than that, going to one leads back: then all is decoded.
+        """
+        rate = float(self.info.rate or 25)
+        stretch = self.info.duration / SAMPLED_FRAMES
+        number, shown, seeking = 0, -1.0, True
+        while number < SAMPLED_FRAMES:
+            start, before = number * stretch, shown
+            if seeking and not self._seek(start + stretch / 2):
                 return
-            try:
-                self._container.seek(int(target / base) + (stream.start_time or 0), stream=stream)
-                picture = next(self._container.decode(stream))
-            except (av.error.FFmpegError, StopIteration):
-                continue
-            if picture.pts == last:
-                continue
-            last = picture.pts
-            yield round(self._time(number, picture) * float(self.info.rate or 25)), picture
+            for picture in self._pictures():
+                time = self._time(0, picture)
+                seeking = seeking and time > before
+                if time >= start and time > before:
+                    shown = time
+                    break
+            else:
+                return
+            yield round(shown * rate), picture
+            number = max(number, int(shown / stretch)) + 1
 
     def _correct_info(self) -> None:
-        """What reading all frames taught: how many there are, and whether the end is missing."""
-        if self.info.duration > self.settings.max_duration:
-            return
+        """What reading all frames taught: how many, how long, and whether the end is missing."""
         announced = self.info.frames
         if announced and self.frames_read < 0.9 * announced:
             self.warnings.append(
                 f"The file announces {announced} frames, {self.frames_read} of them decode: "
                 "it may have been cut off."
             )
-        self.info = replace(self.info, frames=self.frames_read)
+        rate, gaps = self.info.rate, self.frames_read - 1
+        if gaps and self._last and not 0.5 < rate * self._last / gaps < 2:
+            rate = Fraction(gaps / self._last).limit_denominator(1001)
+        end = self._last + (float(1 / rate) if rate else 0.0)
+        self.info = replace(
+            self.info,
+            frames=self.frames_read,
+            rate=rate,
+            duration=min(self.info.duration or end, end),
+        )
 
 
 def _reduce(image: Image) -> np.ndarray:

@@ -1,4 +1,6 @@
+import copy
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +8,11 @@ from pathlib import Path
 import pytest
 from clips import texture, write_clip
 
-from detector.__main__ import COMMANDS, main
+from detector import archive
+from detector.__main__ import COMMANDS, main, stored_settings
 from detector.errors import CODES
+from detector.report import PICTURE, compare
+from detector.settings import Settings
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
@@ -66,6 +71,7 @@ def test_report_and_verify(
     assert {"report.json", "report.html", "gradcam.png", "gradcam.npy"} <= inside
     report = folder / "face.mp4" / "report.json"
     assert main(["verify", str(report), str(face_video)]) == 0
+    assert main(["verify", str(report.with_suffix(".html")), str(face_video)]) == 0
     other = write_clip(tmp_path / "other.mp4", [texture(1, 160, 120)] * 3)
     assert main(["verify", str(report), str(other)]) == 1
     assert "Differs: the clip's content" in capsys.readouterr().out
@@ -137,3 +143,122 @@ def test_nothing_but_json_on_standard_output(checkpoint: Path, face_video: Path)
 def test_readme_lists_every_code() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     assert [code for code in CODES if f"`{code}`" not in readme] == []
+
+
+@pytest.fixture(scope="module")
+def report(checkpoint: Path, face_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a clip with one face."""
+    folder = tmp_path_factory.mktemp("report")
+    given = ["scan", str(face_video), "--weights", str(checkpoint), "--key-frames", "3"]
+    assert main([*given, "--report", str(folder), "--explain", "gradcam"]) == 0
+    return folder / "face.mp4" / "report.json"
+
+
+def set_at(report: dict, place: str, value: object) -> None:
+    """Put a value where `place` says, as in people.0.interval.1."""
+    *path, last = [int(p) if p.isdigit() else p for p in place.split(".")]
+    for part in path:
+        report = report[part]
+    report[last] = value
+
+
+FORGERIES = [
+    ("verdict", "no_signs"), ("probability", 0.01), ("interval", [0.0, 0.02]),
+    ("interval.1", 0.9999), ("reasons", ["Nothing suspicious."]), ("people", []),
+    ("people.0.probability", 0.01), ("people.0.verdict", "no_signs"),
+    ("people.0.interval.0", 0.0), ("people.0.reasons", []), ("people.0.faces.1.probability", 0.0),
+    ("people.0.faces.0.time", 0.9), ("people.0.faces.0.box.0", 0), ("people.0.id", 7),
+    ("key_frames.1.index", 0), ("key_frames.1.difference", 99.0), ("video.duration", 3.0),
+    ("video.width", 1920), ("video.codec", "av1"), ("model.name", "xception"),
+    ("model.calibrated", False), ("model.thresholds.lower", 0.1), ("model.thresholds.upper", 0.9),
+    ("provenance.signer", "The Times"), ("provenance.content_credentials", "valid"),
+    ("provenance.container", {"encoder": "a camera"}), ("warnings", ["All is well."]),
+    ("added", "by a stranger"), ("settings.added", 1),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fresh(report: Path) -> dict:
+    """What a fresh scan gives: the same."""
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("place", "value"), FORGERIES, ids=lambda v: str(v)[:30])
+def test_a_forged_figure_is_found(fresh: dict, place: str, value: object) -> None:
+    forged = copy.deepcopy(fresh)
+    assert compare(forged, fresh) == []
+    set_at(forged, place, value)
+    (difference, *_) = compare(forged, fresh)
+    assert difference.startswith(" ".join(place.split(".")[:1]))
+
+
+@pytest.mark.parametrize("value", [None, "x", 1e999, True, [], {}, -1, 10**18], ids=str)
+@pytest.mark.parametrize(
+    "place",
+    ["settings", "settings.key_frames", "settings.max_pixels", "settings.model", "settings.mirror",
+     "model", "model.sha256", "probability", "people", "people.0.faces", "interval", "schema",
+     "key_frames", "sha256"],
+)  # fmt: skip
+def test_wrong_types_in_a_report_are_told(
+    report: Path, fresh: dict, tmp_path: Path, place: str, value: object,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    forged = copy.deepcopy(fresh)
+    set_at(forged, place, value)
+    path = tmp_path / "forged.json"
+    path.write_text(json.dumps(forged), encoding="utf-8")
+    monkeypatch.setattr(archive, "scan_and_explain", lambda *_: (None, {}))
+    monkeypatch.setattr("detector.report.to_json", lambda _: fresh)
+    code = main(["verify", str(path), "clip.mp4"])
+    told = capsys.readouterr()
+    unharmed = place == "settings.mirror" and value is True  # as it was
+    assert (code == 0) == unharmed
+    assert "internal" not in told.err
+
+
+def test_a_forged_page_is_found(
+    report: Path, face_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = report.with_suffix(".html").read_text(encoding="utf-8")
+    pictures = PICTURE.findall(page)
+    for number, forged in enumerate([
+        page.replace("<h2>", "<h2>Genuine: ", 1),
+        page.replace(pictures[0], pictures[1], 1),
+        page.replace(pictures[-1], pictures[0], 1),
+        page + "<script>document.body.innerHTML = ''</script>",
+    ]):  # fmt: skip
+        assert forged != page
+        path = tmp_path / f"{number}.html"
+        path.write_text(forged, encoding="utf-8")
+        assert main(["verify", str(path), str(face_video)]) == 1
+        assert "Differs: the page" in capsys.readouterr().out
+
+
+def test_limits_of_a_report_are_not_believed() -> None:
+    stored = stored_settings({"max_pixels": 10**12, "max_decode_time": 5}, None)
+    assert stored.max_pixels == Settings().max_pixels
+    assert stored.max_decode_time == 5
+
+
+def test_what_went_wrong_stands_in_the_log_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fail(_: object) -> int:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setitem(COMMANDS, "scan", (*COMMANDS["scan"][:1], fail, ""))
+    log = tmp_path / "log.txt"
+    handlers = list(logging.getLogger().handlers)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    try:
+        assert main(["--log", str(log), "scan", "x.mp4"]) == 1
+        for handler in logging.getLogger().handlers:
+            handler.close()
+    finally:
+        monkeypatch.setattr(logging.getLogger(), "handlers", handlers)
+    told = capsys.readouterr()
+    assert "[internal]" in told.err
+    assert "Traceback" not in told.err + told.out
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    caplog.clear()

@@ -1,7 +1,11 @@
+import contextlib
 import os
+import struct
+import time as clock
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
@@ -199,3 +203,174 @@ def test_recoder_keeps_the_picture_and_its_size() -> None:
     assert fine.shape == coarse.shape == picture.shape
     errors = [np.abs(c.astype(float) - picture).mean() for c in (fine, coarse)]
     assert errors[0] < errors[1] < 40
+
+
+PLAYLIST = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{clip}\n"
+
+
+def disguise(kind: str, folder: Path) -> Path:
+    """Something that names another file or program, called a video."""
+    clip = write_clip(folder / "secret.ts", frames_of())
+    path = folder / "evil.mp4"
+    if kind == "playlist":
+        path.write_text(PLAYLIST.format(clip=clip) + "#EXT-X-ENDLIST\n")
+    elif kind == "endless playlist":
+        path.write_text(PLAYLIST.format(clip=clip))
+    elif kind == "concat":
+        path.write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    elif kind == "dash":
+        path.write_text(
+            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+            f'<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>'
+            f"file:{clip}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+        )
+    elif kind == "sdp":
+        path.write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\n")
+    elif kind == "PostScript":
+        path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshow\n")
+    elif kind == "subtitles":
+        path.write_text(f"#EXTM3U\n#EXTINF:1,\nconcat:{clip}|{clip}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["playlist", "endless playlist", "concat", "dash", "sdp", "PostScript", "subtitles"],
+)
+def test_a_file_that_names_others_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = disguise(kind, tmp_path)
+    ran: list[object] = []
+    monkeypatch.setattr("subprocess.check_call", lambda *a, **k: ran.append(a))
+    began = clock.monotonic()
+    with pytest.raises(UserError) as caught:
+        list(read_frames(path))
+    assert caught.value.code == "unreadable_video"
+    assert clock.monotonic() - began < 5
+    assert ran == []
+
+
+def test_pictures_in_another_file_are_not_read(tmp_path: Path) -> None:
+    """An mp4 whose data reference names a neighbour, and whose own pictures are gone."""
+    path = write_clip(tmp_path / "clip.mp4", frames_of())
+    data = path.read_bytes()
+    (tmp_path / "secret.mp4").write_bytes(data)
+    at = data.index(b"dref") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    name = b"\0\0\0\0" + b"secret.mp4\0"
+    entry = (len(name) + 8).to_bytes(4, "big") + b"url " + name
+    dref = b"dref" + bytes(4) + (1).to_bytes(4, "big") + entry
+    grown = bytearray(data[:at] + (len(dref) + 4).to_bytes(4, "big") + dref + data[at + size :])
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+        start = grown.index(box) - 4
+        length = int.from_bytes(grown[start : start + 4], "big") + len(dref) + 4 - size
+        grown[start : start + 4] = length.to_bytes(4, "big")
+    media = grown.index(b"mdat") + 4
+    end = media - 8 + int.from_bytes(grown[media - 8 : media - 4], "big")
+    grown[media:end] = bytes(end - media)
+    path.write_bytes(bytes(grown))
+    with pytest.raises(UserError) as caught:
+        list(read_frames(path))
+    assert caught.value.code in ("no_frames", "unreadable_video")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "", "nul\0.mp4"], ids=["long", "none", "nul"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Clip(name)
+    assert caught.value.code == "missing_file"
+
+
+def test_damaged_pictures_are_unreadable_whatever_their_library_raises(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.avif"
+    PIL.Image.fromarray(frames_of()[0]).save(path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        mutant = bytearray(data)
+        for at in rng.integers(40, len(data), 10):
+            mutant[at] = rng.integers(256)
+        path.write_bytes(bytes(mutant))
+        with contextlib.suppress(UserError):  # of all others the test fails
+            list(read_frames(path))
+
+
+def claim_duration(path: Path, seconds: float) -> None:
+    """Rewrite the duration in an mkv's header: element 0x4489, a float of eight bytes."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88") + 3
+    data[at : at + 8] = struct.pack(">d", seconds * 1000)
+    path.write_bytes(bytes(data))
+
+
+def test_a_duration_is_not_believed(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "liar.mkv", frames_of(count=50))
+    claim_duration(path, 9e12)
+    clip = Clip(path)
+    assert len(list(clip)) == 50
+    assert clip.info.duration == pytest.approx(2.0, abs=0.05)
+    assert clip.info.frames == 50
+
+
+def test_a_rate_is_not_believed(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "liar.mkv", frames_of(count=25), codec="mjpeg", pixels="yuvj420p")
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # nanoseconds a frame
+    length = data[at + 3] & 0x0F
+    lie = (2_000_000).to_bytes(length, "big")
+    path.write_bytes(data[: at + 4] + lie + data[at + 4 + length :])
+    clip = Clip(path)
+    assert len(list(clip)) == 25
+    assert float(clip.info.rate) == pytest.approx(25, rel=0.1)
+
+
+def test_a_long_clip_says_how_many_frames_were_looked_at(tmp_path: Path) -> None:
+    """One key picture alone: seeking would find that one frame again and again."""
+    path = write_clip(
+        tmp_path / "long.mp4", frames_of(count=600), rate=10, options={"g": "9999", "bf": "0"}
+    )
+    clip = Clip(path, Settings(max_duration=10))
+    times = [f.time for f in clip]
+    assert len(times) == len(set(times)) > 200
+    assert max(times) > 59
+    assert f"{len(times)} frames" in clip.warnings[0]
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for image in frames_of(count=3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    clip = Clip(path)
+    frame = next(iter(clip))
+    assert frame.image.shape == (120, 213, 3)
+    assert (clip.info.width, clip.info.height) == (213, 120)
+    assert frame.luma.shape == (90, 160)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"x264-params": "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"}, "HDR (PQ)"),
+        ({"x264-params": "transfer=arib-std-b67"}, "HDR (HLG)"),
+        ({"flags": "+ilme+ildct", "x264-params": "tff=1"}, "interlaced"),
+    ],
+    ids=["PQ", "HLG", "interlaced"],
+)
+def test_what_the_network_has_hardly_seen_is_said(
+    tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    clip = Clip(write_clip(tmp_path / "clip.mp4", frames_of(), options=options))
+    assert len(list(clip)) == 10
+    assert [said in warning for warning in clip.warnings] == [True]
+
+
+def test_usual_clips_are_not_warned_of(tmp_path: Path) -> None:
+    clip = Clip(write_clip(tmp_path / "clip.mp4", frames_of()))
+    list(clip)
+    assert clip.warnings == []
