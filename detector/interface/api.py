@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from detector.errors import UserError
+from detector.errors import as_user_error
 from detector.explain import check_method
 from detector.interface.detectors import SharedDetector, compute_maps
 from detector.pipeline import find_face, scan
@@ -27,8 +27,8 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
     try:
         settings = Settings(model=model, key_frames=int(key_frames))
         return to_json(scan(clip, settings, detector=SharedDetector.of(model)))
-    except UserError as error:
-        return error_json(Path(clip).name, error)
+    except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
+        return error_json(Path(clip).name, as_user_error(error))
 
 
 def api_explain(
@@ -51,8 +51,8 @@ def api_explain(
         person, face = find_face(found, None if time < 0 else time)
         check_method(method)
         heatmap = compute_maps(model, person.person, face, method)[method]
-    except UserError as error:
-        return error_json(Path(clip).name, error)
+    except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
+        return error_json(Path(clip).name, as_user_error(error))
     return {
         "schema": 1, "file": Path(clip).name, "method": method, "time": face.time,
         "person": person.person.id, "box": list(face.box), "regions": heatmap.regions,

@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from detector import texts
-from detector.charts import colour_heatmap, draw_boxes, draw_timeline, overlay, to_png
-from detector.errors import UserError
+from detector.charts import colour_heatmap, draw_boxes, draw_timeline, overlay
+from detector.errors import UserError, as_user_error
 from detector.explain import TITLES
 from detector.explain.regions import describe_regions
 from detector.explain.trust import describe_trust
@@ -22,7 +22,7 @@ from detector.interface.detectors import SharedDetector, compute_maps
 from detector.interface.sessions import VISITS, Visit, temporary_folder
 from detector.pipeline import Stage, find_face, scan_in_stages
 from detector.records import LABEL_TEXT, Face, Heatmap, Image, Person, Scan, show_probability
-from detector.report import to_html, to_json
+from detector.report import draw_pictures, to_html, to_json
 from detector.settings import Settings
 from detector.stress import stress
 
@@ -66,8 +66,8 @@ def check(
             else:
                 visit.scan, visit.model, visit.name = stage.scan, model, Path(path).name
                 yield _show_scan(stage.scan, visit)
-    except UserError as error:
-        yield {"verdict": error_card(error), "results": False}
+    except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
+        yield {"verdict": error_card(as_user_error(error)), "results": False}
 
 
 def _show_stage(stage: Stage) -> dict[str, Any]:
@@ -97,14 +97,13 @@ def write_downloads(visit: Visit, found: Scan) -> list[str]:
     visit.folder = folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
     stem = Path(visit.name).stem[:60] or "clip"
     report = to_json(found)
-    pictures = {f"{k.time:.2f} s": to_png(draw_boxes(found, k)) for k in found.key_frames}
     contents = {
         f"{stem}.json": json.dumps(report, indent=1, ensure_ascii=False),
-        f"{stem}.html": to_html(report, pictures),
+        f"{stem}.html": to_html(report, draw_pictures(found)),
         f"{stem}.vtt": texts.captions(found),
     }
     for file, content in contents.items():
-        (folder / file).write_text(content)
+        (folder / file).write_text(content, encoding="utf-8")
     return [str(folder / file) for file in contents]
 
 
@@ -159,8 +158,8 @@ def show_map(visit: Visit, method: str, opacity: float) -> dict[str, Any]:
     person, face = visit.chosen
     try:
         maps = compute_maps(visit.model, person, face, method)
-    except UserError as error:
-        return {"words": error.message}
+    except Exception as error:  # noqa: BLE001
+        return {"words": as_user_error(error).message}
     visit.map = first = next(iter(maps.values()))
     words = []
     for name, heatmap in maps.items():
