@@ -12,6 +12,7 @@ from typing import Any
 
 from detector.errors import UserError, as_user_error, printable
 from detector.explain import explain
+from detector.fence import fence
 from detector.pipeline import find_face, scan
 from detector.records import Heatmap, Scan
 from detector.report import error_json, to_json, write_report
@@ -51,6 +52,8 @@ def scan_files(
     """
     if folder is not None:
         check_writable(folder)
+    if not ray:
+        fence().warm()  # while the network loads
     _load(settings)  # what is wrong with the model is said once, not once a file
     found = [pair for name in given for pair in find_clips(name)]
     names = tell_apart([path for path, _ in found])

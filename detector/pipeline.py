@@ -3,21 +3,17 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, group_people, resize
-from detector.keyframes import choose_frames
-from detector.provenance import read_provenance
-from detector.records import Face, Frame, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
+from detector.faces import FaceFinder, group_people
+from detector.fence import look
+from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import BATCH, Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_person
-from detector.video import Clip
 from detector.weights import load_detector
-
-THUMBNAIL = 480  # pixels, longest side of the key frames that a scan keeps
 
 
 def scan(
@@ -55,38 +51,34 @@ def scan_in_stages(
     settings = settings or Settings()
     timings: dict[str, float] = {}
     began = time.perf_counter()
-    clip = Clip(path, settings)
-    try:
+    with ExitStack() as opened:
+        with _timed(timings, "decode"):
+            seen = opened.enter_context(look(path, settings, progress))
+            key_frames = tuple(seen.thumbnails())
         if detector is None:
             detector = load_detector(
                 settings.model, weights=settings.weights, device=settings.device
             )
-        with _timed(timings, "decode"):
-            choice = choose_frames(_watched(clip, progress), count=settings.key_frames)
-    finally:
-        clip.close()
-    # Of a frame that is no longer needed at full size, a thumbnail is kept.
-    key_frames = tuple(_thumbnail(k) for k in choice.key_frames())
-    yield Stage(clip.info, key_frames)
+        yield Stage(seen.video, key_frames)
 
-    finder = FaceFinder(detector.finder_device, margin=detector.margin)
-    faces: list[Face] = []
-    with _timed(timings, "faces"):
-        for number, key_frame in enumerate(choice.key_frames()):
-            progress("faces", number / len(key_frames))
-            faces += finder.find([key_frame])
-        people = group_people(faces)
-    yield Stage(clip.info, key_frames, tuple(people))
+        finder = FaceFinder(detector.finder_device, margin=detector.margin)
+        faces: list[Face] = []
+        with _timed(timings, "faces"):
+            for number, key_frame in enumerate(seen.key_frames()):
+                progress("faces", number / len(key_frames))
+                faces += finder.find([key_frame])
+            people = group_people(faces)
+        provenance = seen.provenance()
+    yield Stage(seen.video, key_frames, tuple(people))
 
     with _timed(timings, "scores"):
         verdicts = _score(detector, people, settings, progress)
-    provenance = read_provenance(clip.file, clip.metadata)
     progress("scores", 1.0)
     timings["total"] = time.perf_counter() - began
     found = Scan(
-        video=clip.info,
+        video=seen.video,
         key_frames=key_frames,
-        curve=choice.curve,
+        curve=seen.curve,
         people=tuple(by_suspicion(verdicts)),
         verdict=judge_clip(verdicts, detector.calibration),
         model=detector.info,
@@ -94,9 +86,9 @@ def scan_in_stages(
         settings=asdict(settings),
         provenance=provenance,
         timings=timings,
-        warnings=tuple(clip.warnings),
+        warnings=seen.warnings,
     )
-    yield Stage(clip.info, key_frames, tuple(people), found)
+    yield Stage(seen.video, key_frames, tuple(people), found)
 
 
 def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Face]:
@@ -140,20 +132,6 @@ def _score(
         verdicts.append(judge_person(person, logits[at : at + count], detector.calibration))
         at += count
     return verdicts
-
-
-def _watched(clip: Clip, progress: Progress) -> Iterator[Frame]:
-    duration = min(clip.info.duration, 1e9) or 1.0
-    for frame in clip:
-        progress("key frames", min(1.0, frame.time / duration))
-        yield frame
-
-
-def _thumbnail(key_frame: KeyFrame) -> KeyFrame:
-    height, width = key_frame.image.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return replace(key_frame, image=resize(key_frame.image, *size))
 
 
 @contextmanager

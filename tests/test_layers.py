@@ -11,7 +11,8 @@ import detector
 
 ROOT = Path(detector.__file__).parent
 ORDER = [
-    "errors", "records", "settings", "workers", "video", "provenance", "keyframes", "masks",
+    "errors", "records", "settings", "workers", "video", "provenance", "keyframes",
+    "sandbox", "decoder", "fence", "masks",
     "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
     "pipeline", "archive", "stress", "training", "texts", "interface", "__main__",
 ]  # fmt: skip

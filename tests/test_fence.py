@@ -1,0 +1,314 @@
+"""Decoders crash, hang, eat memory and lie; whoever asked them goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import face_clip, texture, write_clip
+
+from detector import fence as module
+from detector.errors import UserError
+from detector.fence import Fence, look
+from detector.keyframes import choose_frames
+from detector.provenance import hash_file
+from detector.settings import Settings
+from detector.video import Clip
+
+ROOT = Path(__file__).parent.parent
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux can forbid")
+
+
+@pytest.fixture
+def fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fence]:
+    """A fence of one decoder."""
+    own = Fence(1)
+    monkeypatch.setattr(module, "fence", lambda: own)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch, fenced: Fence) -> object:
+    """A decoder that runs other code, with `say(header, pixels)` to answer by."""
+    say = (
+        "import sys, json, struct, time, os\n"
+        "def say(header, pixels=b'', size=None):\n"
+        "    text = json.dumps(header).encode()\n"
+        "    head = struct.pack('<II', len(text), len(pixels) if size is None else size)\n"
+        "    sys.stdout.buffer.write(head + text + pixels); sys.stdout.flush()\n"
+        "say({'ready': True})\n"
+        "sys.stdin.readline()\n"
+    )
+    return lambda code: monkeypatch.setattr(module, "PROGRAM", ("-c", say + code))
+
+
+def test_a_look_tells_what_the_clip_tells(fenced: Fence, face_video: Path) -> None:
+    settings = Settings(key_frames=6)
+    clip = Clip(face_video, settings)
+    expected = choose_frames(clip, count=6)
+    with look(face_video, settings) as seen:
+        small = list(seen.thumbnails())
+        whole = list(seen.key_frames())
+        told = seen.provenance()
+    assert seen.video == clip.info
+    assert np.array_equal(seen.curve.times, expected.curve.times)
+    assert np.array_equal(seen.curve.differences, expected.curve.differences)
+    for key_frame, other in zip(whole, expected.key_frames(), strict=True):
+        assert key_frame == other
+        assert np.array_equal(key_frame.image, other.image)
+        assert key_frame.image.flags.writeable
+    assert [k.index for k in small] == [k.index for k in whole]
+    assert told.sha256 == hash_file(face_video)
+
+
+def test_a_decoder_is_kept_for_the_next_clip(
+    fenced: Fence, face_video: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video", encoding="utf-8")
+    with look(face_video, Settings()) as first:
+        pass
+    with pytest.raises(UserError), look(bad, Settings()):
+        pass
+    with look(face_video, Settings()) as second:
+        pass
+    assert first.decoder is second.decoder
+    assert fenced._warm == [first.decoder]
+
+
+BIG = "{'width': 10**9, 'height': 10**9, 'rate': [25, 1], 'duration': 1.0, 'frames': 1,"
+GOOD = "{'width': 4, 'height': 4, 'rate': [25, 1], 'duration': 1.0, 'frames': 1,"
+REST = " 'codec': 'x', 'rotation': 0}, 'curve': [[0.0], [0.0]], 'warnings': [], 'key_frames': "
+LIES = {
+    "crash": "os.kill(os.getpid(), 11)",
+    "silence": "sys.exit()",
+    "garbage": "os.write(1, b'\\xff' * 100)",
+    "endless text": "say({}, size=0); os.write(1, struct.pack('<II', 2**31, 0))",
+    "endless pixels": "say({'ready': True}, size=2**31)",
+    "no JSON": "os.write(1, struct.pack('<II', 4, 0) + b'{{{{')",
+    "a list": "say([1, 2])",
+    "nothing told": "say({})",
+    "a huge frame": f"say({{'video': {BIG}{REST}[[0, 0.0, 0.0]]}})",
+    "no frames": f"say({{'video': {GOOD}{REST}[]}})",
+    "too many": f"say({{'video': {GOOD}{REST}[[0, 0.0, 0.0]] * 999}})",
+    "not a number": f"say({{'video': {GOOD}{REST}[[0, float('nan'), 0.0]]}})",
+    "a wrong rate": f"say({{'video': {GOOD.replace('25, 1', '25, 0')}{REST}[[0, 0.0, 0.0]]}})",
+    "words": "say({'video': 'words'})",
+    "an unknown error": "say({'error': ['root', 'x']})",
+    "half an error": "say({'error': 7})",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_decoder_that_crashes_or_lies_costs_its_clip_alone(
+    lying: object, fenced: Fence, face_video: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    honest = module.PROGRAM
+    lying(LIES[lie])  # type: ignore[operator]
+    with pytest.raises(UserError) as caught, look(face_video, Settings()):
+        pass
+    assert caught.value.code == "unreadable_video"
+    monkeypatch.setattr(module, "PROGRAM", honest)
+    fenced.close()
+    with look(face_video, Settings(key_frames=2)) as seen:
+        assert len(list(seen.key_frames())) == 2
+
+
+def test_a_picture_of_another_size_is_no_picture(lying: object, face_video: Path) -> None:
+    lying(f"say({{'video': {GOOD}{REST}[[0, 0.0, 0.0]]}}); sys.stdin.readline()\n"  # type: ignore[operator]
+          "say({'shape': [4, 4, 3]}, b'x' * 47)")  # fmt: skip
+    with pytest.raises(UserError) as caught, look(face_video, Settings()) as seen:
+        list(seen.key_frames())
+    assert caught.value.code == "unreadable_video"
+
+
+def test_a_hang_ends_at_the_limit(
+    lying: object, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.5)
+    lying("time.sleep(60)")  # type: ignore[operator]
+    began = time.monotonic()
+    with pytest.raises(UserError) as caught, look(face_video, Settings(max_decode_time=0.5)):
+        pass
+    assert caught.value.code == "decode_timeout"
+    assert time.monotonic() - began < 20
+
+
+def test_cancelling_ends_a_hang_within_a_second(lying: object, face_video: Path) -> None:
+    lying("time.sleep(60)")  # type: ignore[operator]
+    began = time.monotonic()
+    asked: list[float] = []
+
+    def cancel(stage: str, fraction: float) -> None:
+        if time.monotonic() - began > 1:
+            asked.append(time.monotonic())
+            raise UserError("cancelled", "Cancelled.")
+
+    with pytest.raises(UserError) as caught, look(face_video, Settings(), cancel):
+        pass
+    assert caught.value.code == "cancelled"
+    assert time.monotonic() - asked[0] < 1
+
+
+def test_an_error_of_whoever_looks_is_not_the_files(fenced: Fence, face_video: Path) -> None:
+    with pytest.raises(KeyError), look(face_video, Settings()):
+        raise KeyError("mine")
+    with look(face_video, Settings(key_frames=2)) as seen:
+        assert len(list(seen.thumbnails())) == 2
+
+
+def test_a_decoders_traceback_is_logged_and_not_told(
+    lying: object, face_video: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lying("say({'failed': 'Traceback: the secret'})")  # type: ignore[operator]
+    with pytest.raises(UserError) as caught, look(face_video, Settings()):
+        pass
+    assert caught.value.code == "internal"
+    assert "secret" not in caught.value.message
+    assert "secret" in caplog.text
+    caplog.clear()
+
+
+def test_waiting_for_a_decoder_can_be_cancelled(fenced: Fence, face_video: Path) -> None:
+    def cancel(stage: str, fraction: float) -> None:
+        raise UserError("cancelled", "Cancelled.")
+
+    with look(face_video, Settings()), pytest.raises(UserError) as caught:  # noqa: SIM117
+        with look(face_video, Settings(), cancel):
+            pass
+    assert caught.value.code == "cancelled"
+
+
+def test_a_decoder_ends_with_whoever_started_it(face_video: Path) -> None:
+    code = (
+        "from detector.fence import look\nfrom detector.settings import Settings\n"
+        f"with look({str(face_video)!r}, Settings()) as seen:\n"
+        "    print(seen.decoder._process.pid, flush=True)\n    import time; time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        decoder = int(owner.stdout.readline())
+        owner.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    for _ in range(100):
+        time.sleep(0.1)
+        try:
+            os.kill(decoder, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{decoder}/stat").exists():
+            state = Path(f"/proc/{decoder}/stat").read_text(encoding="utf-8").split(")")[1].split()
+            if state[0] == "Z":
+                return
+    pytest.fail("the decoder lives on")
+
+
+@pytest.mark.parametrize("how", ["file", "standard input"])
+def test_a_script_without_a_guard_runs_once(face_video: Path, tmp_path: Path, how: str) -> None:
+    code = (
+        "from detector.fence import look\nfrom detector.settings import Settings\n"
+        "print('once', flush=True)\n"
+        f"with look({str(face_video)!r}, Settings(key_frames=2)) as seen:\n"
+        "    print(len(list(seen.key_frames())))\n"
+    )
+    (tmp_path / "script.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py" if how == "file" else "-"],
+        input=code, cwd=tmp_path, text=True, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "once\n2\n"), done.stderr
+
+
+def test_what_lies_beside_the_clips_is_not_run(
+    fenced: Fence, face_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("av.py", "json.py", "detector.py"):
+        (tmp_path / name).write_text("raise SystemExit('not the library')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with look(face_video, Settings(key_frames=2)) as seen:
+        assert len(list(seen.key_frames())) == 2
+
+
+def in_sandbox(code: str, *, seconds: float | None = None) -> subprocess.CompletedProcess[str]:
+    allow = f"sandbox.allow_seconds({seconds})" if seconds else ""
+    return subprocess.run(
+        [sys.executable, "-c", f"from detector import sandbox; sandbox.enter(); {allow}\n{code}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        ("import socket; socket.socket()", "PermissionError"),
+        ("import socket; socket.socket(socket.AF_UNIX)", "PermissionError"),
+        ("import os; os.execv('/bin/true', ['true'])", "PermissionError"),
+        ("import subprocess; subprocess.run(['/bin/true'])", "PermissionError"),
+        ("import os; os.kill(os.getppid(), 0)", "PermissionError"),
+        ("open('{folder}/file', 'wb', 0).write(b'x')", "File too large"),
+        ("bytearray(6 * 2**30)", "MemoryError"),
+        ("held = [open('/dev/null') for _ in range(100)]", "Too many open files"),
+    ],
+    ids=["socket", "local socket", "exec", "program", "kill", "write", "memory", "files"],
+)
+def test_what_decoding_does_not_need_is_forbidden(tmp_path: Path, code: str, refusal: str) -> None:
+    done = in_sandbox(code.format(folder=tmp_path))
+    assert done.returncode == 1
+    assert refusal in done.stderr
+
+
+@linux
+def test_time_is_limited() -> None:
+    assert in_sandbox("while True: pass", seconds=0.2).returncode == module.OUT_OF_TIME
+
+
+@linux
+def test_a_decoder_sees_no_secret(
+    fenced: Fence, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with look(face_video, Settings()) as seen:
+        own = Path(f"/proc/{seen.decoder._process.pid}/environ").read_bytes()
+        status = Path(f"/proc/{seen.decoder._process.pid}/status").read_text(encoding="utf-8")
+    assert b"PATH" in own
+    assert b"hf_secret" not in own
+    if os.uname().machine in ("x86_64", "aarch64"):
+        assert "Seccomp:\t2" in status
+
+
+def test_many_at_once_each_get_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Fence(2)
+    monkeypatch.setattr(module, "fence", lambda: own)
+    paths = [write_clip(tmp_path / f"{n}.mp4", [texture(n, 160, 120)] * (n + 3)) for n in range(6)]
+    found: dict[int, tuple[int | None, str]] = {}
+
+    def visit(number: int) -> None:
+        with look(paths[number], Settings()) as seen:
+            list(seen.key_frames())
+            found[number] = seen.video.frames, seen.provenance().sha256
+
+    visitors = [threading.Thread(target=visit, args=(n,)) for n in range(6)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    own.close()
+    assert found == {n: (n + 3, hash_file(path)) for n, path in enumerate(paths)}
+
+
+def test_a_long_clip_is_left_early_without_harm(fenced: Fence, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", face_clip(30))
+    with look(path, Settings(key_frames=8)) as seen:
+        next(seen.key_frames())
+    with look(path, Settings(key_frames=8)) as seen:
+        assert len(list(seen.key_frames())) == 8
