@@ -151,8 +151,8 @@ The clips are few, so the intervals are wide; the model card in `weights/` says 
 from.
 
 ### Privacy
-Files are looked at on the machine that runs the app and deleted after {hours} at the latest. No
-run history, no analytics, no fonts or scripts from elsewhere; it works with the cable out.
+Files are looked at on the machine that runs the app and deleted after {hours} at the latest, or
+when the app ends. No run history, no analytics, no fonts or scripts from elsewhere; it works with the cable out.
 
 ### How to cite
 Unmask, an explainable deepfake detector for video, grown out of "Unmasking Deepfake Faces from

@@ -14,7 +14,7 @@ ORDER = [
     "errors", "records", "settings", "workers", "video", "provenance", "keyframes",
     "sandbox", "decoder", "fence", "masks",
     "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
-    "pipeline", "archive", "stress", "training", "texts", "interface", "__main__",
+    "pipeline", "archive", "stress", "training", "texts", "uploads", "interface", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 

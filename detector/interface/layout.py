@@ -19,6 +19,7 @@ from detector.interface.checks import (
     show_map,
 )
 from detector.interface.detectors import ALL_METHODS, list_missing, list_models, measured
+from detector.interface.inputs import AnyFile, Picture
 from detector.interface.sessions import KEPT_SECONDS, VISITS
 from detector.weights import read_catalogue
 
@@ -45,7 +46,7 @@ def build_interface() -> gr.Blocks:
                             label=say("drop"), sources=["upload", "webcam"], elem_id="clip"
                         )
                     with gr.Tab(say("picture")):
-                        picture = gr.Image(
+                        picture = Picture(
                             label=say("drop_picture"), type="filepath", sources=["upload"],
                             elem_id="picture",
                         )  # fmt: skip
@@ -192,7 +193,7 @@ def build_interface() -> gr.Blocks:
         blocks.unload(VISITS.forget)
 
         with gr.Row(visible=False):
-            given, said = gr.File(type="filepath", label="clip"), gr.JSON()
+            given, said = AnyFile(type="filepath", label="clip"), gr.JSON()
             asked, when = gr.Textbox("default"), gr.Number(-1.0)
             count, how = gr.Number(32), gr.Textbox("gradcam")
             gr.Button().click(api_scan, [given, asked, count], said, api_name="scan", **shared)
