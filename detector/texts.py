@@ -152,7 +152,8 @@ from.
 
 ### Privacy
 Files are looked at on the machine that runs the app and deleted after {hours} at the latest, or
-when the app ends. No run history, no analytics, no fonts or scripts from elsewhere; it works with the cable out.
+when the app ends. No run history, no analytics, no fonts or scripts from elsewhere; it works with
+the cable out.
 
 ### How to cite
 Unmask, an explainable deepfake detector for video, grown out of "Unmasking Deepfake Faces from

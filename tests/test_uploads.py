@@ -118,3 +118,23 @@ def test_promise_uploads_are_deleted_and_nothing_else_is_left(tmp_path: Path) ->
         app.kill()
         app.communicate()
     assert is_emptied(tmp_path)
+
+
+def test_the_app_opens_no_upload_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio as gr
+    import PIL.Image
+    from gradio.data_classes import FileData, ImageData
+
+    from detector.interface import build_interface
+
+    monkeypatch.setattr(PIL.Image, "open", lambda *_, **__: pytest.fail("opened"))
+    path = tmp_path / "evil.eps"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n", encoding="utf-8")
+    inputs = [
+        block for block in build_interface().blocks.values()
+        if (isinstance(block, gr.Image | gr.File) and block.interactive is not False)
+    ]  # fmt: skip
+    assert len(inputs) == 2
+    for block in inputs:
+        kind = ImageData if isinstance(block, gr.Image) else FileData
+        assert block.preprocess(kind(path=str(path), orig_name="evil.eps")) == str(path)

@@ -19,7 +19,7 @@ from detector.interface.checks import (
     show_map,
 )
 from detector.interface.detectors import ALL_METHODS, list_missing, list_models, measured
-from detector.interface.inputs import AnyFile, Picture
+from detector.interface.inputs import unopened
 from detector.interface.sessions import KEPT_SECONDS, VISITS
 from detector.weights import read_catalogue
 
@@ -46,10 +46,11 @@ def build_interface() -> gr.Blocks:
                             label=say("drop"), sources=["upload", "webcam"], elem_id="clip"
                         )
                     with gr.Tab(say("picture")):
-                        picture = Picture(
+                        picture = gr.Image(
                             label=say("drop_picture"), type="filepath", sources=["upload"],
                             elem_id="picture",
                         )  # fmt: skip
+                        unopened(picture)
                 with gr.Row():
                     start = gr.Button(say("check"), variant="primary", elem_id="check")
                     stop = gr.Button(say("cancel"), elem_id="cancel")
@@ -193,7 +194,7 @@ def build_interface() -> gr.Blocks:
         blocks.unload(VISITS.forget)
 
         with gr.Row(visible=False):
-            given, said = AnyFile(type="filepath", label="clip"), gr.JSON()
+            given, said = unopened(gr.File(type="filepath", label="clip")), gr.JSON()
             asked, when = gr.Textbox("default"), gr.Number(-1.0)
             count, how = gr.Number(32), gr.Textbox("gradcam")
             gr.Button().click(api_scan, [given, asked, count], said, api_name="scan", **shared)
