@@ -1,7 +1,8 @@
 """Name -> how to build a network, what it wants to see, which layer explains it.
 
 The only importer of timm. Normalisation is part of the network, so it can be neither forgotten nor
-done twice: every network takes RGB from 0 to 1 and gives one logit, the evidence for manipulation.
+done twice: every network takes RGB from 0 to 1 and gives one logit for each kind of traces that it
+looks for: of a pasted face, or of a pasted and of a drawn one.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from detector.errors import UserError
+from detector.records import SIGNS
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,6 +40,8 @@ class Architecture:
     contrast: float | None = None
     """How much of the evidence around the face's middle is taken from that in it, if a checkpoint
     says so; otherwise all places count alike."""
+    signs: tuple[str, ...] = SIGNS[:1]
+    """The kinds of traces that the network tells from a genuine face, one logit each."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -146,10 +150,14 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), False)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The logits."""
+        """The largest logit of each picture, (n,): the strongest evidence of whatever kind."""
+        return self.answer(pictures).amax(1)
+
+    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The logits, (n, signs)."""
         if self.architecture.contrast is None:
-            return self.features(pictures).squeeze(1)
-        return self.read(self.locate(pictures))
+            return self.features(pictures)
+        return self.read(self.locate(pictures))[:, None]
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
         """What the backbone makes of each picture by itself, (n, 1) or (n, features)."""
@@ -159,7 +167,7 @@ class Network(nn.Module):
         """The evidence place by place, (n, h, w), from which the logits are read."""
         last = self.backbone.forward_features((pictures - self.mean) / self.std)  # type: ignore[operator]
         head = self.backbone.get_classifier()  # type: ignore[operator]
-        return torch.einsum("nchw,c->nhw", last, head.weight[0]) + head.bias
+        return torch.einsum("nchw,c->nhw", last, head.weight[0]) + head.bias[0]
 
     def read(self, maps: torch.Tensor) -> torch.Tensor:
         """The logits of maps of evidence.
@@ -216,6 +224,10 @@ class SequenceNetwork(Network):
         parts = features.split(lengths.tolist())
         return torch.cat([self.judge(part[None])[0] for part in parts])
 
+    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The logits of one person's pictures, (n, 1)."""
+        return self(pictures)[:, None]
+
     def judge(self, features: torch.Tensor) -> torch.Tensor:
         """Sequences of features, (b, n, features) -> the logits of their pictures, (b, n)."""
         states, _ = self.recurrent(features)
@@ -245,16 +257,34 @@ class InContext(Network):
         return self.network.judge(whole).mean(1)
 
 
+class OneSign(Network):
+    """A network as it answers one of its questions: its logit is that sign's alone."""
+
+    def __init__(self, network: Network, number: int) -> None:
+        """`number` is that of the sign."""
+        super().__init__(network.architecture, network.backbone)
+        self.network, self.number = network, number
+
+    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The sign's logits, (n, 1)."""
+        return self.network.answer(pictures)[:, self.number, None]
+
+
 def build_network(
     name: str,
     *,
     side: int | None = None,
     contrast: float | None = None,
+    signs: tuple[str, ...] = SIGNS[:1],
     pretrained: bool = False,
     dropout: float = 0.0,
 ) -> Network:
-    """A network with one output, random, or with timm's ImageNet weights from the Hub."""
-    architecture = replace(find_architecture(name), contrast=contrast)
+    """A network with one output a sign, random, or with timm's ImageNet weights from the Hub."""
+    architecture = replace(find_architecture(name), contrast=contrast, signs=signs)
+    if len(signs) > 1 and (
+        contrast is not None or not architecture.timm_name or architecture.recurrent
+    ):
+        raise UserError("weights_mismatch", f"{architecture.title} answers one question only.")
     if side is not None:
         architecture = replace(architecture, side=side)
     if architecture.timm_name is None:
@@ -262,7 +292,7 @@ def build_network(
     try:
         backbone = timm.create_model(
             architecture.timm_name, pretrained=pretrained, drop_rate=dropout,
-            num_classes=0 if architecture.recurrent else 1,
+            num_classes=0 if architecture.recurrent else len(signs),
         )  # fmt: skip
     except (OSError, RuntimeError) as error:
         if not pretrained:

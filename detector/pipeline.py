@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from detector.errors import UserError
 from detector.faces import FaceFinder, group_people
 from detector.fence import look
 from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import BATCH, Scorer
 from detector.settings import Progress, Settings, silent
-from detector.verdict import by_suspicion, judge_clip, judge_person
+from detector.verdict import by_suspicion, judge_clip, judge_people
 from detector.weights import load_detector
 
 
@@ -92,14 +94,15 @@ def scan_in_stages(
 
 
 def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Face]:
-    """The scored face nearest to a time, or the most suspicious one of all."""
+    """The scored face nearest to a time, or the most suspicious one of who decided the verdict."""
     scored = [(person, s) for person in found.people for s in person.scores]
     if not scored:
         if found.people:
             raise UserError("unfit_face", "No face in this clip can be judged or explained.")
         raise UserError("no_face_at_time", "No face was found in this clip.")
     if time is None:
-        person, score = max(scored, key=lambda pair: pair[1].probability)
+        deciding = [pair for pair in scored if pair[0].person.id == found.verdict.person]
+        person, score = max(deciding or scored, key=lambda pair: pair[1].probability)
         return person, score.face
     person, score = min(scored, key=lambda pair: abs(pair[1].face.time - time))
     gaps = [b.time - a.time for a, b in zip(found.key_frames, found.key_frames[1:], strict=False)]
@@ -122,16 +125,16 @@ def _score(
     fit = [face for faces in each for face in faces]
     if not detector.in_sequence:
         each = [fit[start : start + BATCH] for start in range(0, len(fit), BATCH)]
-    logits: list[float] = []
-    for faces in each:
-        progress("scores", len(logits) / max(1, len(fit)))
-        logits += detector.score([f.crop for f in faces], mirror=settings.mirror).tolist()
-    verdicts, at = [], 0
+    answers: list[np.ndarray] = []
+    for number, faces in enumerate(each):
+        progress("scores", number / max(1, len(each)))
+        answers += list(detector.answer([f.crop for f in faces], mirror=settings.mirror))
+    shares, at = [], 0
     for person in people:
         count = sum(face.unfit is None for face in person.faces)
-        verdicts.append(judge_person(person, logits[at : at + count], detector.calibration))
+        shares.append(np.array(answers[at : at + count]))
         at += count
-    return verdicts
+    return judge_people(people, shares, detector.calibration)
 
 
 @contextmanager

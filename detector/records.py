@@ -28,6 +28,11 @@ class Label(StrEnum):
     NO_FACE = "no_face"
 
 
+SIGNS = "pasted", "drawn"
+"""The kinds of traces. *Pasted*: something of another origin inside a genuine frame (a swapped
+face, a moved mouth). *Drawn*: a generator made every pixel (an animated portrait, an invented
+person)."""
+
 LABEL_TEXT = {
     Label.MANIPULATED: "Signs of manipulation",
     Label.NO_SIGNS: "No signs of manipulation found",
@@ -144,6 +149,11 @@ class Calibration:
     """False when the numbers above are defaults, not measured."""
     real_logits: tuple[float, ...] = ()
     """The logits of the genuine validation clips: what the natural frequencies are counted in."""
+    signs: tuple[str, ...] = SIGNS[:1]
+    """What the network's logits speak of, in their order."""
+    crowd: float = 0.0
+    """How much further, in calibrated logits, evidence must reach for each e-fold of people judged:
+    the more faces are looked at, the likelier one of them raises a false alarm."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,10 @@ class FaceScore:
 
     face: Face
     logit: float
+    """The largest of the network's logits."""
     probability: float
+    signs: dict[str, float] = field(default_factory=dict, compare=False)
+    """The probability of each kind of traces."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,10 @@ class Verdict:
     probability: float | None
     interval: tuple[float, float] | None
     reasons: tuple[str, ...]
+    signs: dict[str, float] = field(default_factory=dict, compare=False)
+    """The probability of each kind of traces; the largest is `probability`."""
+    person: int | None = None
+    """Of a clip: the person whose verdict it is."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,8 @@ class Heatmap:
     trust: dict[str, Any] = field(default_factory=dict, compare=False)
     regions: dict[str, float] = field(default_factory=dict, compare=False)
     """Share of the map's mass on each region of the face; sums to 1."""
+    sign: str = ""
+    """Which kind of traces the map is of."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from detector.charts import draw_boxes, overlay, to_png
 from detector.errors import UserError, printable
 from detector.records import (
     LABEL_TEXT,
+    FaceScore,
     Heatmap,
     Label,
     PersonVerdict,
@@ -52,6 +53,8 @@ def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
         "verdict": str(scan.verdict.label),
         "probability": _round(scan.verdict.probability),
         "interval": _interval(scan.verdict.interval),
+        "signs": _signs(scan.verdict.signs),
+        "person": scan.verdict.person,
         "reasons": list(scan.verdict.reasons),
         "people": [_person(p) for p in scan.people],
         "key_frames": [
@@ -106,24 +109,36 @@ def _interval(interval: tuple[float, float] | None) -> list[float | None] | None
 
 
 def _person(person: PersonVerdict) -> dict[str, Any]:
-    scored = {id(s.face): s.probability for s in person.scores}
+    scored = {id(s.face): s for s in person.scores}
     return {
         "id": person.person.id,
         "verdict": str(person.verdict.label),
         "probability": _round(person.verdict.probability),
         "interval": _interval(person.verdict.interval),
+        "signs": _signs(person.verdict.signs),
         "reasons": list(person.verdict.reasons),
         "faces": [
             {
                 "index": face.frame_index,
                 "time": _round(face.time),
                 "box": list(face.box),
-                "probability": _round(scored.get(id(face))),
+                **_face_figures(scored.get(id(face))),
                 **({"unfit": face.unfit} if face.unfit else {}),
             }
             for face in person.person.faces
         ],
     }
+
+
+def _face_figures(score: FaceScore | None) -> dict[str, Any]:
+    """What was found of a face; nothing of one that could not be judged."""
+    if score is None:
+        return {"probability": None, "signs": {}}
+    return {"probability": _round(score.probability), "signs": _signs(score.signs)}
+
+
+def _signs(signs: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _round(value) for name, value in signs.items()}
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Scorer(Protocol):
     def finder_device(self) -> str: ...  # noqa: D102
     @property
     def in_sequence(self) -> bool: ...  # noqa: D102
-    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray: ...  # noqa: D102
+    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,21 @@ class Detector:
         return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), self.device)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
-        """The logits, (n,); averaged with those of the mirror image unless told otherwise."""
+        """The largest logit of each crop, (n,)."""
+        return self.answer(crops, mirror=mirror).max(1)
+
+    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The logits, (n, signs); averaged with those of the mirror image unless told otherwise."""
         if not crops:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, len(self.network.architecture.signs)), np.float32)
         logits = []
         batch = len(crops) if self.in_sequence else BATCH
         for start in range(0, len(crops), batch):
             pictures = self.prepare(crops[start : start + batch])
             with self.lock, torch.inference_mode(), autocast(self.device):
-                made = self.network(pictures).float()
+                made = self.network.answer(pictures).float()
                 if mirror:
-                    made = (made + self.network(pictures.flip(3)).float()) / 2
+                    made = (made + self.network.answer(pictures.flip(3)).float()) / 2
             logits.append(made.cpu().numpy())
         return np.concatenate(logits)
 
@@ -142,6 +146,8 @@ class Ensemble:
         if len(margins) > 1:
             raise UserError("weights_mismatch", f"The members of {name} want different crops.")
         ours = [m.calibration for m in members]
+        if len({c.signs for c in ours}) > 1:
+            raise UserError("weights_mismatch", f"The members of {name} look for different signs.")
         calibrated = all(c.calibrated for c in ours)
         reals = [c.real_logits for c in ours]
         together: tuple[float, ...] = ()
@@ -155,6 +161,8 @@ class Ensemble:
             upper=float(np.mean([c.upper for c in ours])),
             calibrated=calibrated,
             real_logits=together,
+            signs=ours[0].signs,
+            crowd=float(np.mean([c.crowd for c in ours])),
         )
         digest = "+".join(m.info.sha256[:16] for m in members)
         info = ModelInfo(name, "ensemble", digest, calibrated)
@@ -171,10 +179,14 @@ class Ensemble:
         return any(m.in_sequence for m in self.members)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
-        """The mean of the members' calibrated logits, (n,)."""
+        """The largest of each crop's mean logits, (n,)."""
+        return self.answer(crops, mirror=mirror).max(1)
+
+    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The mean of the members' calibrated logits, (n, signs)."""
         return np.mean(
             [
-                m.score(crops, mirror=mirror) / m.calibration.temperature + m.calibration.bias
+                m.answer(crops, mirror=mirror) / m.calibration.temperature + m.calibration.bias
                 for m in self.members
             ],
             axis=0,

@@ -9,7 +9,7 @@ import numpy as np
 from detector.records import Face, Image, Label, Scan, Verdict
 from detector.scoring import Scorer
 from detector.settings import Progress, silent
-from detector.verdict import choose_label, median_probability
+from detector.verdict import choose_label, count_judged, median_probability
 from detector.video import Recoder
 
 
@@ -60,14 +60,15 @@ def stress(
     found: Scan, detector: Scorer, progress: Progress = silent
 ) -> tuple[list[Trial], Verdict]:
     """Every trial, and the verdict that remains: one that flips becomes inconclusive."""
-    people = [p for p in found.people if p.scores]
+    people = [p for p in found.people if p.scores and p.person.id == found.verdict.person]
     if not people:
         return [], found.verdict
     fit = [s.face for s in people[0].scores]
-    trials = [_try("as it is", fit, None, found, detector)]
+    crowd = count_judged([len(p.scores) for p in found.people])
+    trials = [_try("as it is", fit, None, found, detector, crowd)]
     for number, (name, alter) in enumerate(TRIALS.items()):
         progress("stress test", number / len(TRIALS))
-        trials.append(_try(name, fit, alter, found, detector))
+        trials.append(_try(name, fit, alter, found, detector, crowd))
     firm = {t.label for t in trials} - {Label.INCONCLUSIVE}
     verdict = found.verdict
     flipped = [t.name for t in trials if t.label is not verdict.label]
@@ -77,9 +78,11 @@ def stress(
     return trials, verdict
 
 
-def _try(name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Scorer) -> Trial:
+def _try(
+    name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Scorer, people: int
+) -> Trial:
     crops = [face.crop for face in faces]
     if callable(alter):
         crops = alter(crops)
-    probability, low, high = median_probability(detector.score(crops), found.calibration)
-    return Trial(name, probability, choose_label((low, high), found.calibration))
+    probability, low, high = median_probability(detector.answer(crops), found.calibration)
+    return Trial(name, probability, choose_label((low, high), found.calibration, people))

@@ -1,10 +1,12 @@
 """Logits -> probability, interval, label: for a face, a person, a clip. Pure, without torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from detector.records import (
+    LABEL_TEXT,
     Calibration,
     Face,
     FaceScore,
@@ -33,13 +35,22 @@ def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float
 
     Networks differ in how far apart their logits lie, so what is usual is told in temperatures.
     Spurious evidence comes in bursts (a blink, a turn of the head) and moves a mean, not a median.
+    Of several signs, (n, signs), it is the one whose median is highest.
     """
+    logits = strongest_sign(logits)
     middle = float(np.median(logits))
     usual = USUAL_SPREAD * calibration.temperature
     squares = float(((logits - logits.mean()) ** 2).sum()) + SPREAD_WEIGHT * usual**2
     spread = MEDIAN_SPREAD * np.sqrt(squares / (len(logits) - 1 + SPREAD_WEIGHT))
     reach = CONFIDENCE * spread / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OPINION))
     return middle, middle - float(reach), middle + float(reach)
+
+
+def strongest_sign(logits: np.ndarray) -> np.ndarray:
+    """Of logits (n, signs), those of the sign whose median is highest, (n,)."""
+    if logits.ndim == 1:
+        return logits
+    return logits[:, int(np.median(logits, axis=0).argmax())]
 
 
 def median_probability(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
@@ -50,35 +61,103 @@ def median_probability(logits: np.ndarray, calibration: Calibration) -> tuple[fl
     return middle, low, high
 
 
+def judge_people(
+    people: Sequence[Person],
+    logits: Sequence[Sequence[float] | np.ndarray],
+    calibration: Calibration,
+) -> list[PersonVerdict]:
+    """Each person's verdict, in the light of how many people there are and how long each is seen.
+
+    `logits` are, person by person, those of the fit faces in order.
+    """
+    counts = [len(each) for each in logits]
+    enough, judged = fewest_faces(counts), count_judged(counts)
+    return [
+        judge_person(person, each, calibration, people=judged, brief=0 < len(each) < enough)
+        for person, each in zip(people, logits, strict=True)
+    ]
+
+
+def fewest_faces(counts: Sequence[int]) -> int:
+    """In how many frames a person must be seen to be judged; a clip of few frames asks for less."""
+    return max(1, min(FEWEST_FACES, max(counts, default=0)))
+
+
+def count_judged(counts: Sequence[int]) -> int:
+    """How many people are seen often enough, of the number of each one's faces."""
+    return sum(count >= fewest_faces(counts) for count in counts)
+
+
 def judge_person(
-    person: Person, logits: Sequence[float] | np.ndarray, calibration: Calibration
+    person: Person,
+    logits: Sequence[float] | np.ndarray,
+    calibration: Calibration,
+    *,
+    people: int = 1,
+    brief: bool = False,
 ) -> PersonVerdict:
-    """What the logits of a person's fit faces, in order, amount to."""
+    """What the logits of a person's fit faces, (n,) or (n, signs), in order, amount to.
+
+    The more `people` are judged beside, the further the evidence must reach. Who is seen only in
+    `brief`, where others last, is neither accused nor cleared.
+    """
     fit = [face for face in person.faces if face.unfit is None]
     if len(fit) != len(logits):
         raise ValueError(f"{len(fit)} faces were to be scored, {len(logits)} logits came")
     if not fit:
         return PersonVerdict(person, (), Verdict(Label.INCONCLUSIVE, None, None, _unfit(person)))
-    probability, low, high = median_probability(np.asarray(logits, float), calibration)
+    given = np.asarray(logits, float).reshape(len(fit), -1)
+    probability, low, high = median_probability(given, calibration)
     interval = low, high
     scores = tuple(
-        FaceScore(face, float(logit), to_probability(float(logit), calibration))
-        for face, logit in zip(fit, logits, strict=True)
+        FaceScore(
+            face,
+            float(each.max()),
+            to_probability(float(each.max()), calibration),
+            _signs(each, calibration),
+        )
+        for face, each in zip(fit, given, strict=True)
     )
-    label = choose_label(interval, calibration)
+    label = choose_label(interval, calibration, people)
     reasons = _explain(label, scores, person, calibration)
-    return PersonVerdict(person, scores, Verdict(label, probability, interval, reasons))
+    if label is Label.INCONCLUSIVE and choose_label(interval, calibration) is Label.MANIPULATED:
+        reasons += (f"It would take more to be sure: {people} people were looked at, and the more "
+                    "there are, the likelier one looks suspicious by chance.",)  # fmt: skip
+    if brief and label is not Label.INCONCLUSIVE:
+        reasons = (
+            f"Seen in {len(fit)} of the frames only, too few to decide: taken alone they would be "
+            f"called {LABEL_TEXT[label].lower()!r}.",
+        )
+        label = Label.INCONCLUSIVE
+    signs = _signs(np.median(given, axis=0), calibration)
+    return PersonVerdict(person, scores, Verdict(label, probability, interval, reasons, signs))
 
 
-def choose_label(interval: tuple[float, float], calibration: Calibration) -> Label:
-    """The label that an interval and the thresholds give."""
+def _signs(logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
+    """The probability of each kind of traces."""
+    if len(logits) != len(calibration.signs):
+        return {}
+    return {
+        sign: to_probability(float(logit), calibration)
+        for sign, logit in zip(calibration.signs, logits, strict=True)
+    }
+
+
+def choose_label(interval: tuple[float, float], calibration: Calibration, people: int = 1) -> Label:
+    """The label that an interval and the thresholds give, where so many people were judged."""
     if not calibration.calibrated:
         return Label.INCONCLUSIVE
-    if interval[0] > calibration.upper:
+    if interval[0] > raised_threshold(calibration, people):
         return Label.MANIPULATED
     if interval[1] < calibration.lower:
         return Label.NO_SIGNS
     return Label.INCONCLUSIVE
+
+
+def raised_threshold(calibration: Calibration, people: int) -> float:
+    """The upper threshold where so many people were judged, as a probability."""
+    upper = np.log(calibration.upper / (1 - calibration.upper))
+    return float(1 / (1 + np.exp(-(upper + calibration.crowd * np.log(max(1, people))))))
 
 
 def _explain(
@@ -130,18 +209,17 @@ def _unfit(person: Person) -> tuple[str, ...]:
 
 
 def judge_clip(people: Sequence[PersonVerdict], calibration: Calibration) -> Verdict:
-    """The clip's verdict: that of its most suspicious person."""
+    """The clip's verdict: that of its most suspicious person, whom it names."""
     if not people:
         return Verdict(Label.NO_FACE, None, None, ("No face was found in the frames looked at.",))
     judged = [p for p in people if p.verdict.probability is not None]
     if not judged:
         return Verdict(Label.INCONCLUSIVE, None, None, people[0].verdict.reasons)
-    most = max(len(p.scores) for p in judged)
-    lasting = [p for p in judged if len(p.scores) >= min(FEWEST_FACES, most)]
+    enough = fewest_faces([len(p.scores) for p in judged])
+    lasting = [p for p in judged if len(p.scores) >= enough]
     worst = max(lasting, key=_suspicion)
-    reasons = list(worst.verdict.reasons)
-    others = len(people) - 1
-    if others:
+    label, reasons = worst.verdict.label, list(worst.verdict.reasons)
+    if len(people) > 1:
         reasons.append(
             f"This is person {worst.person.id}, the most suspicious of {len(people)} people."
         )
@@ -150,8 +228,19 @@ def judge_clip(people: Sequence[PersonVerdict], calibration: Calibration) -> Ver
         reasons.append(
             f"{unjudged} of them could not be judged, or are seen too briefly to decide."
         )
-    verdict = worst.verdict
-    return Verdict(verdict.label, verdict.probability, verdict.interval, tuple(reasons))
+    suspects = [p for p in judged if p not in lasting and _looks_manipulated(p, calibration)]
+    if label is Label.NO_SIGNS and suspects:
+        label = Label.INCONCLUSIVE
+        reasons.insert(
+            0,
+            f"Person {suspects[0].person.id} looks manipulated, but is seen too briefly to be "
+            "sure: look at those frames.",
+        )
+    return replace(worst.verdict, label=label, reasons=tuple(reasons), person=worst.person.id)
+
+
+def _looks_manipulated(person: PersonVerdict, calibration: Calibration) -> bool:
+    return calibration.calibrated and (person.verdict.probability or 0.0) > calibration.upper
 
 
 def _suspicion(person: PersonVerdict) -> tuple[bool, float]:

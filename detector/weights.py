@@ -25,7 +25,7 @@ from detector.architectures import ARCHITECTURES, Network, build_network, find_a
 from detector.errors import UserError
 from detector.faces import MARGIN
 from detector.provenance import hash_file
-from detector.records import Calibration, ModelInfo
+from detector.records import SIGNS, Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, place
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -135,8 +135,9 @@ def save_checkpoint(
         for name, value in network.state_dict().items()
     }
     rounded = build_network(
-        architecture.name, side=architecture.side, contrast=architecture.contrast
-    )
+        architecture.name, side=architecture.side, contrast=architecture.contrast,
+        signs=architecture.signs,
+    )  # fmt: skip
     _fill(rounded, tensors, path)
     picture = golden_input(architecture.side)
     metadata = {
@@ -146,6 +147,7 @@ def save_checkpoint(
         "mean": architecture.mean,
         "std": architecture.std,
         "contrast": architecture.contrast,
+        "signs": architecture.signs,
         "margin": margin,
         "classes": CLASSES,
         "calibration": asdict(calibration or Calibration()),
@@ -332,8 +334,9 @@ def load_network(checkpoint: Checkpoint) -> Network:
     if not same:
         raise UserError("weights_mismatch", f"{checkpoint.path} was normalised differently.")
     network = build_network(
-        architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast")
-    )
+        architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast"),
+        signs=tuple(metadata.get("signs", SIGNS[:1])),
+    )  # fmt: skip
     _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
     return network.eval()
 
@@ -398,6 +401,7 @@ def load_detector(
     network = place(load_network(checkpoint), chosen)
     stored = dict(checkpoint.metadata["calibration"])
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
+    stored["signs"] = network.architecture.signs
     calibration = Calibration(**stored)
     info = ModelInfo(checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated)
     return Detector(info, network, calibration, float(checkpoint.metadata["margin"]), chosen)

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from clips import make_face
 
-from detector.records import Calibration, Label, Person, PersonVerdict, show_probability
+from detector.records import Calibration, Label, Person, show_probability
 from detector.verdict import (
     by_suspicion,
     choose_label,
     count_above,
     judge_clip,
+    judge_people,
     judge_person,
     median_interval,
     to_probability,
@@ -16,9 +19,12 @@ from detector.verdict import (
 CALIBRATION = Calibration(2.0, 0.5, 0.3, 0.7, True, (-4.0, -2.0, 0.0, 1.0))
 
 
+def person(faces: int, number: int = 1) -> Person:
+    return Person(number, tuple(make_face(i) for i in range(faces)))
+
+
 def judge(logits: list[float], number: int = 1, calibration: Calibration = CALIBRATION):
-    person = Person(number, tuple(make_face(i) for i in range(len(logits))))
-    return judge_person(person, np.array(logits), calibration)
+    return judge_person(person(len(logits), number), np.array(logits), calibration)
 
 
 def test_probability_by_hand() -> None:
@@ -135,11 +141,37 @@ def test_clip_follows_its_most_suspicious_person() -> None:
     assert [p.person.id for p in by_suspicion(people)] == [2, 1]
 
 
-def test_a_face_seen_once_does_not_decide() -> None:
-    people: list[PersonVerdict] = [judge([-9.0] * 20, 1), judge([2.0], 2)]
-    verdict = judge_clip(people, CALIBRATION)
-    assert verdict.label is Label.NO_SIGNS
-    assert "too briefly" in verdict.reasons[-1]
+def test_a_face_seen_once_neither_accuses_nor_lets_the_clip_be_cleared() -> None:
+    verdict = judge_clip([judge([-9.0] * 20, 1), judge([2.0], 2)], CALIBRATION)
+    assert verdict.label is Label.INCONCLUSIVE
+    assert verdict.person == 1
+    assert "Person 2 looks manipulated" in verdict.reasons[0]
+    harmless = judge_clip([judge([-9.0] * 20, 1), judge([-2.0], 2)], CALIBRATION)
+    assert harmless.label is Label.NO_SIGNS
+
+
+def test_the_more_people_are_judged_the_further_the_evidence_must_reach() -> None:
+    strict = replace(CALIBRATION, crowd=2.0)
+    alone, crowd = (
+        judge_people(
+            [person(20, number) for number in range(count)],
+            [[4.0] * 20] + [[-4.0] * 20] * (count - 1),
+            strict,
+        )
+        for count in (1, 9)
+    )
+    assert alone[0].verdict.label is Label.MANIPULATED
+    assert crowd[0].verdict.label is Label.INCONCLUSIVE
+    assert "9 people were looked at" in crowd[0].verdict.reasons[-1]
+
+
+def test_of_two_signs_the_stronger_decides_and_is_named() -> None:
+    two = replace(CALIBRATION, signs=("pasted", "drawn"))
+    logits = np.tile([-3.0, 5.0], (20, 1))
+    found = judge_person(person(20), logits, two).verdict
+    assert found.label is Label.MANIPULATED
+    assert found.signs["drawn"] == found.probability > 0.9
+    assert found.signs["pasted"] == pytest.approx(1 / (1 + np.exp(1)))
 
 
 def test_no_people_is_no_face() -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from detector.architectures import InContext, SequenceNetwork
+from detector.architectures import InContext, OneSign, SequenceNetwork
 from detector.errors import UserError
 from detector.explain.activation import gradcam, gradcam_plus_plus, hirescam, layercam
 from detector.explain.base import Method, frozen
@@ -51,19 +51,21 @@ def explain(
     method: str = "gradcam",
     trust: bool = False,
     person: Person | None = None,
+    sign: str | None = None,
 ) -> Heatmap:
     """The map of one face by one method; with `trust`, tested against chance and the others.
 
-    A network that judges sequences sees the face among the others of its `person`.
+    It explains the evidence for one `sign`, "pasted" or "drawn"; by default the one of which the
+    face shows more. A network that judges sequences sees the face among the others of its `person`.
     """
     check_method(method)
     check_fit(face)
     if trust:
         methods = tuple(dict.fromkeys((*PAPER, method)))
-        return explain_all(detector, face, methods=methods, person=person)[method]
-    detector = _in_context(detector, face, person)
+        return explain_all(detector, face, methods=methods, person=person, sign=sign)[method]
+    detector, sign = _of_one_sign(_in_context(detector, face, person), face, sign)
     values = _at_crop(_mean_maps(detector, face, {method: METHODS[method]})[method], face)
-    return Heatmap(method, face, values, {}, share_regions(values, face))
+    return Heatmap(method, face, values, {}, share_regions(values, face), sign)
 
 
 def explain_all(
@@ -72,12 +74,13 @@ def explain_all(
     *,
     methods: tuple[str, ...] = PAPER,
     person: Person | None = None,
+    sign: str | None = None,
 ) -> dict[str, Heatmap]:
     """The maps of one face by several methods, each with its trust figures."""
     for method in methods:
         check_method(method)
     check_fit(face)
-    detector = _in_context(detector, face, person)
+    detector, sign = _of_one_sign(_in_context(detector, face, person), face, sign)
     chosen = {name: METHODS[name] for name in methods}
     maps = _mean_maps(detector, face, chosen)
     disturbed = _mean_maps(detector, face, chosen, noise=NOISE)
@@ -95,7 +98,8 @@ def explain_all(
     heatmaps = {}
     for name, values in maps.items():
         values = _at_crop(values, face)
-        heatmaps[name] = Heatmap(name, face, values, figures[name], share_regions(values, face))
+        shares = share_regions(values, face)
+        heatmaps[name] = Heatmap(name, face, values, figures[name], shares, sign)
     return heatmaps
 
 
@@ -112,7 +116,7 @@ def explain_person(
         raise UserError("unfit_face", "No face of this person can be judged or explained.")
     maps, faces = [], []
     for face in fit:
-        placed = _in_context(detector, face, person)
+        placed, _ = _of_one_sign(_in_context(detector, face, person), face, None)
         values = _mean_maps(placed, face, {method: METHODS[method]})[method]
         side = values.shape[0]
         maps.append(align(values, landmarks_in_crop(face, side), side))
@@ -154,6 +158,28 @@ def _place_member(detector: Detector, face: Face, person: Person | None) -> Dete
     with detector.lock:
         network = InContext(detector.network.eval(), pictures, place)
     return replace(detector, network=network.eval())
+
+
+def _of_one_sign(
+    detector: Detector | Ensemble, face: Face, sign: str | None
+) -> tuple[Detector | Ensemble, str]:
+    """The detector as it answers for one sign alone, and which: the strongest one unless given."""
+    signs = detector.calibration.signs
+    if sign is None:
+        sign = signs[int(detector.answer([face.crop], mirror=False)[0].argmax())]
+    if sign not in signs:
+        raise UserError(
+            "bad_setting", f"This network looks for signs of {', '.join(signs)}, not {sign!r}."
+        )
+    if len(signs) == 1:
+        return detector, sign
+    number = signs.index(sign)
+    if isinstance(detector, Ensemble):
+        placed = tuple(
+            replace(m, network=OneSign(m.network, number).eval()) for m in detector.members
+        )
+        return replace(detector, members=placed), sign
+    return replace(detector, network=OneSign(detector.network, number).eval()), sign
 
 
 def _members(detector: Detector | Ensemble) -> tuple[Detector, ...]:

@@ -1,6 +1,6 @@
 """What all explanations share: the frozen network, the layer's hook, the way back to pixels.
 
-A map always explains the evidence *for* manipulation, the network's one logit, whatever the
+A map always explains the evidence *for* manipulation, the logit of one sign, whatever the
 verdict; and it keeps its strength: a weak map stays weak beside a strong one.
 """
 

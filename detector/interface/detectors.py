@@ -75,7 +75,7 @@ def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
 @spaces.GPU(duration=seconds_to_score)
 def compute_scores(model: str, crops: Sequence[Image], mirror: bool) -> np.ndarray:
     """The network's part of a scan, and all of it that holds a shared GPU."""
-    return DETECTORS.get(model).score(crops, mirror=mirror)
+    return DETECTORS.get(model).answer(crops, mirror=mirror)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class SharedDetector:
         where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
         return cls(name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence)
 
-    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
-        """The logits."""
+    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+        """The logits, (n, signs)."""
         return compute_scores(self.name, list(crops), mirror)
 
 

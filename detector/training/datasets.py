@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,6 +66,13 @@ class Row:
     time: float
     width: int
     """Of the face, pixels in the video."""
+    kind: str = ""
+    """real, swapped, reenacted, animated or synthesised, where it is known."""
+    left: int = 0
+    """The face's box inside the crop, where it is known: training then chooses the margin."""
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
 
 
 Reader = Callable[[Path, list[str]], list[Source]]
@@ -353,7 +361,8 @@ def _cut(job: Job, key: str) -> Iterator[Row]:
         image = read_image(source.path)
         path = folder / f"{key}-0.jpg"
         _save(path, image)
-        yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1])
+        kind = "swapped" if source.fake else "real"
+        yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1], kind=kind)
         return
     is_image = Path(source.path).suffix.lower() in IMAGE_SUFFIXES
     clip = Clip(source.path, Settings())
@@ -396,15 +405,22 @@ def write_index(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_index(path: Path) -> list[Row]:
-    """The index that `prepare` wrote."""
+    """The index that `prepare` wrote; columns with a default may be missing."""
     if not path.is_file():
         raise UserError("no_data", f"There is no index {path}: run prepare first.")
-    with path.open(newline="") as file:
-        return [
-            Row(
-                crop=r["crop"], fake=int(r["fake"]), video=r["video"], group=r["group"],
-                dataset=r["dataset"], method=r["method"], split=r["split"],
-                frame=int(r["frame"]), time=float(r["time"]), width=int(r["width"]),
-            )
-            for r in csv.DictReader(file)
-        ]  # fmt: skip
+    types: dict[str, Any] = {f.name: f.type for f in fields(Row)}
+    needed = {f.name for f in fields(Row) if f.default is MISSING}
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = needed - set(reader.fieldnames or ())
+        if missing:
+            raise UserError("no_data", f"{path} lacks the columns {', '.join(sorted(missing))}.")
+        for given in reader:
+            try:
+                rows.append(Row(**{n: types[n](v) for n, v in given.items() if n in types}))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    "no_data", f"{path}, line {reader.line_num}, cannot be read: {error}."
+                ) from error
+    return rows

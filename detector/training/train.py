@@ -39,7 +39,8 @@ class Lesson(NamedTuple):
     crops: np.ndarray
     """(k, side, side, 3) uint8."""
     labels: np.ndarray
-    """(k,) float, 1 is fake; of a sequence, (1,)."""
+    """(k,) float, 1 is fake; of a sequence, (1,). Of a network with several signs, 0 is real and
+    n is a fake with the n-th of them."""
     covers: np.ndarray | None = None
     """(k, cells, cells), how much of each cell was forged, where that is known."""
 
@@ -93,6 +94,8 @@ class TrainSettings:
     located: bool = False
     """With a level: learn the same of every cell of the network's last map, from where the forgery
     lies."""
+    ordered: float = 0.0
+    """Of a network with several signs: weight of the order within pairs, beside cross-entropy."""
     weights: tuple[float, float] = (1.0, 1.0)
     """Loss weights of real and fake: n / (classes x n_class)."""
     frozen: str = ""
@@ -118,6 +121,8 @@ class Validation:
     labels: np.ndarray
     groups: np.ndarray | None = None
     """A clip's number for each crop, when logits are to be averaged over clips first."""
+    sign: int | None = None
+    """Measure this sign's logit alone, in place of the strongest one."""
 
 
 class Crops(Dataset[Batch]):
@@ -242,15 +247,17 @@ def _batches(
         cv2.setNumThreads(threads)
 
 
-class _Locator(nn.Module):
-    """A network that answers place by place."""
+class _Part(nn.Module):
+    """A network as another of its methods answers, in a form that can be run in parallel."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(
+        self, network: Network, method: Callable[[Network, torch.Tensor], torch.Tensor]
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.method = network, method
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.network.locate(pictures)
+        return self.method(self.network, pictures)
 
 
 class _Run:
@@ -266,7 +273,11 @@ class _Run:
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)
-        self.model: Any = _Locator(self.network) if settings.located else self.network
+        self.model: Any = self.network
+        if settings.located:
+            self.model = _Part(self.network, Network.locate)
+        elif len(network.architecture.signs) > 1:
+            self.model = _Part(self.network, Network.answer)
         if process.count > 1:
             self.model = DistributedDataParallel(self.model)
         if settings.compiled:
@@ -312,7 +323,9 @@ class _Run:
                 logits = torch.stack([sequence.mean() for sequence in each])
             else:
                 logits = self.model(pictures)
-        if s.level is None:
+        if len(self.network.architecture.signs) > 1:
+            loss = signs_loss(logits.float(), labels, s.smoothing, s.ordered)
+        elif s.level is None:
             loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
         elif s.located:
             covers = batch.covers.to(self.process.device)
@@ -431,6 +444,24 @@ def weighted_loss(
     return (loss * each).mean()
 
 
+def signs_loss(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0, ordered: float = 0.0
+) -> torch.Tensor:
+    """Cross-entropy of real (whose logit is 0) and each sign, and the order within pairs.
+
+    A fake need only show its own sign: the others are left to what they find in it. `ordered` is
+    the weight of the second term: real and fake stand in turns, and the fake's evidence, of
+    whatever sign, is to lie above its pair's real one.
+    """
+    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+    loss = nn.functional.cross_entropy(whole, labels.long(), label_smoothing=smoothing)
+    if ordered:
+        evidence = logits.logsumexp(1)
+        real, fake = evidence[0::2], evidence[1::2]
+        loss = loss + ordered * nn.functional.softplus(real - fake).mean()
+    return loss
+
+
 FORGED = 0.8
 """Share of a cell's pixels that were replaced, from which all of it counts as forged."""
 LEVEL_SHARE = 0.2
@@ -484,7 +515,12 @@ def measure(
     with torch.inference_mode(), autocast(device, settings.half):
         for start, end in parts:
             part = torch.from_numpy(crops[start:end]).permute(0, 3, 1, 2)
-            logits.append(network(to_tensor(part, device)).float().cpu().numpy())
+            pictures = to_tensor(part, device)
+            if validation.sign is None:
+                made = network(pictures)
+            else:
+                made = network.answer(pictures)[:, validation.sign]
+            logits.append(made.float().cpu().numpy())
     scores, labels = np.concatenate(logits), validation.labels
     if groups is not None:
         _, inverse = np.unique(groups, return_inverse=True)

@@ -1,0 +1,264 @@
+"""Labelled faces of many sources and forgeries made on the fly -> pairs to learn from.
+
+Every pair is a real face and a fake one. Fakes are drawn by kind, then data set, then clip, then
+face; where the fake's own data set holds real faces, its partner is one of those, of the same group
+if there is one. Both go through the same degradation, so that neither codec nor sharpness nor size
+tells a source.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from detector.errors import UserError
+from detector.faces import FaceFinder, cut, describe, resize, square_around
+from detector.records import Image, KeyFrame
+from detector.settings import Progress, silent
+from detector.training.datasets import Row
+from detector.training.degradation import chance, deliver, light
+from detector.training.forgery import SMALLEST_DELIVERED, Forger
+from detector.training.portraits import (
+    PORTRAIT_MARGIN,
+    Portrait,
+    load_portraits,
+    save_portraits,
+)
+from detector.video import read_image
+
+REAL = "real"
+SIGN_OF = {"swapped": 1, "reenacted": 1, "animated": 2, "synthesised": 2}
+"""Kind of fake -> its label: 1 is pasted, 2 is drawn."""
+MARGINS = -0.1, 0.55  # of the face's box, shown around it in training
+DEGRADED = 0.8  # of the pairs
+OWN_PARTNER = 0.85  # of the fakes whose data set has real faces get one of them
+SHIFT = 0.04  # deviation of the crop's centre, in boxes
+CLIPS_MEASURED = 25  # of a kind of a data set that is left out
+CLIPS_COUNTED = 40  # more clips of a data set than this do not have it drawn more often
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the pairs are made of; the shares are taken relative to their sum."""
+
+    forged: float = 0.34
+    """Forgeries made on the fly of real faces."""
+    swapped: float = 0.22
+    """Labelled faces that were pasted in or re-enacted, of the sources in the index."""
+    tight: float = 0.1
+    """The same out of data sets without boxes, each with its own original."""
+    animated: float = 0.24
+    synthesised: float = 0.1
+
+
+Clips = dict[str, list[list[Row]]]
+"""Data set -> clips -> their faces."""
+
+
+@dataclass
+class Mixture:
+    """Makes pairs from the rows of indices, each index with its folder, and from a forger."""
+
+    rows: Sequence[tuple[Path, Row]]
+    forger: Forger
+    side: int
+    shares: Shares = field(default_factory=Shares)
+
+    def __post_init__(self) -> None:
+        """Sort the rows by kind, data set and clip."""
+        self.folders = {id(row): folder for folder, row in self.rows}
+        boxed = [row for _, row in self.rows if row.right]
+        self.clips = {kind: _by_clip([r for r in boxed if r.kind == kind]) for kind in
+                      (REAL, *SIGN_OF)}  # fmt: skip
+        self.partners = _by_dataset_and_group([r for r in boxed if r.kind == REAL])
+        bare = [row for _, row in self.rows if not row.right]
+        originals = {row.group: row for row in bare if not row.fake}
+        self.originals = list(originals.values())
+        self.tight = [(originals[row.group], row) for row in bare
+                      if row.fake and row.group in originals]  # fmt: skip
+        if not self.clips[REAL]:
+            raise UserError("one_class", "The indices hold no real faces with a box.")
+        kinds = {"forged": self.shares.forged}
+        if self.clips["swapped"] or self.clips["reenacted"]:
+            kinds["swapped"] = self.shares.swapped
+        if self.tight:
+            kinds["tight"] = self.shares.tight
+        for kind in ("animated", "synthesised"):
+            if self.clips[kind]:
+                kinds[kind] = getattr(self.shares, kind)
+        self.kinds = list(kinds)
+        self.weights = np.array(list(kinds.values())) / sum(kinds.values())
+        swapped = [len(self.clips[k]) for k in ("swapped", "reenacted")]
+        self.reenacted = swapped[1] / max(1, sum(swapped))
+
+    def pair(self, seed: tuple[int, ...]) -> tuple[Image, Image, int]:
+        """A real and a fake crop, side x side, and the fake's label."""
+        rng = np.random.default_rng((*seed, 11))
+        kind = str(rng.choice(self.kinds, p=self.weights))
+        if kind == "forged":
+            real, fake = self.forger.draw(seed)
+            return real.image, fake.image, 1
+        if kind == "tight":
+            original, fake_row = self.tight[int(rng.integers(len(self.tight)))]
+            return self._show(original, fake_row, rng, 1)
+        if kind == "swapped" and chance(rng, self.reenacted):
+            kind = "reenacted"
+        fake_row = _draw(self.clips[kind], rng)
+        return self._show(self._partner(fake_row, rng), fake_row, rng, SIGN_OF[kind])
+
+    def _partner(self, fake: Row, rng: np.random.Generator) -> Row:
+        groups = self.partners.get(fake.dataset)
+        if groups and chance(rng, OWN_PARTNER):
+            rows = groups.get(fake.group) or groups[str(rng.choice(list(groups)))]
+            return rows[int(rng.integers(len(rows)))]
+        if self.originals and chance(rng, 0.15):
+            return self.originals[int(rng.integers(len(self.originals)))]
+        return _draw(self.clips[REAL], rng)
+
+    def _show(
+        self, real: Row, fake: Row, rng: np.random.Generator, label: int
+    ) -> tuple[Image, Image, int]:
+        look = int(rng.integers(2**32))
+        made = [self._read(row, np.random.default_rng(look)) for row in (real, fake)]
+        return made[0], made[1], label
+
+    def _read(self, row: Row, rng: np.random.Generator) -> Image:
+        """The face as training shows it; rows that get the same `rng` are altered alike."""
+        margin, degraded, mirrored = rng.uniform(*MARGINS), chance(rng, DEGRADED), chance(rng, 0.5)
+        moved = rng.normal(0, SHIFT, 2)
+        image = read_image(self.folders[id(row)] / row.crop)
+        box = box_of(row, image)
+        length = max(box[2] - box[0], box[3] - box[1])
+        if not row.right:  # cut tight already
+            margin = min(margin, 0.0)
+        shift = np.rint(moved * length).astype(int)
+        at = square_around(box, margin)
+        image = cut(image, (at[0] + shift[0], at[1] + shift[1], at[2] + shift[0], at[3] + shift[1]))
+        if degraded:
+            width = (box[2] - box[0]) * image.shape[1] / (at[2] - at[0])
+            image = deliver(light(image, rng), width, SMALLEST_DELIVERED, rng)
+        image = resize(image, self.side, self.side)
+        return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+
+
+def box_of(row: Row, image: Image) -> tuple[int, int, int, int]:
+    """The face's box inside the crop; all of it where none is known."""
+    if row.right:
+        return row.left, row.top, row.right, row.bottom
+    return 0, 0, image.shape[1], image.shape[0]
+
+
+def _by_clip(rows: Sequence[Row]) -> Clips:
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.dataset, {}).setdefault(row.video, []).append(row)
+    return {dataset: list(clips.values()) for dataset, clips in found.items()}
+
+
+def _by_dataset_and_group(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.dataset, {}).setdefault(row.group, []).append(row)
+    return found
+
+
+def _draw(clips: Clips, rng: np.random.Generator) -> Row:
+    """A face of a clip of a data set; larger sets more often, by the root of their clips."""
+    names = list(clips)
+    weights = np.sqrt([min(CLIPS_COUNTED, len(clips[name])) for name in names])
+    chosen = clips[str(rng.choice(names, p=weights / weights.sum()))]
+    faces = chosen[int(rng.integers(len(chosen)))]
+    return faces[int(rng.integers(len(faces)))]
+
+
+def find_video_portraits(
+    rows: Sequence[tuple[Path, Row]],
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> list[Portrait]:
+    """Real faces with a box as portraits, for forgeries; their landmarks are looked for once."""
+    if cache is not None and cache.exists():
+        return load_portraits(cache)
+    finder = FaceFinder()
+    found = []
+    for number, (folder, row) in enumerate(rows):
+        progress("faces", number / len(rows))
+        image = read_image(folder / row.crop)
+        centre = np.array([row.left + row.right, row.top + row.bottom]) / 2
+        faces = [
+            (
+                float(
+                    np.abs(np.array([f.box[0] + f.box[2], f.box[1] + f.box[3]]) / 2 - centre).max()
+                ),
+                f,
+            )
+            for f in finder.find([KeyFrame(0, 0.0, 0.0, image)])
+        ]
+        near = min(faces, key=lambda pair: pair[0], default=None)
+        if near is not None and near[0] < 0.3 * (row.right - row.left):
+            found.append(to_portrait(row, image, near[1].landmarks))
+    if cache is not None:
+        save_portraits(cache, found)
+    return found
+
+
+def to_portrait(row: Row, image: Image, landmarks: np.ndarray) -> Portrait:
+    """A crop and the landmarks in it, with the room around the face that the forger wants."""
+    at = square_around(box_of(row, image), PORTRAIT_MARGIN)
+    whole = cut(image, at)
+    scale = whole.shape[0] / (at[3] - at[1])
+    points = ((landmarks - at[:2]) * scale).astype(np.float32)
+    return Portrait(
+        name=row.crop,
+        face_width=(row.right - row.left) * scale,
+        grey=False,
+        image=whole,
+        landmarks=points,
+        appearance=describe(whole, points),
+    )
+
+
+def check_rows(rows: Sequence[tuple[Path, Row]], left_out: Sequence[str]) -> None:
+    """A UserError that names the first row that cannot be learned from."""
+    known = {row.dataset for _, row in rows}
+    unknown = sorted(set(left_out) - known)
+    if unknown:
+        raise UserError("bad_setting", f"No data set is called {', '.join(unknown)}.")
+    for number, (folder, row) in enumerate(rows):
+        where = f"{folder / 'index.csv'}: {row.crop}"
+        if not (folder / row.crop).is_file():
+            raise UserError("no_data", f"{where} is not there.")
+        if row.kind != REAL and row.kind not in SIGN_OF:
+            raise UserError("no_data", f"{where} is of an unknown kind {row.kind!r}.")
+        if bool(row.fake) != (row.kind != REAL):
+            raise UserError("no_data", f"{where} is called {row.kind}, but fake is {row.fake}.")
+        if row.right and not (0 <= row.left < row.right and 0 <= row.top < row.bottom):
+            raise UserError("no_data", f"{where} has a box that is none (row {number + 2}).")
+    for name in (None, *left_out):
+        kept = {bool(r.fake) for _, r in rows if name is None or r.dataset == name}
+        if name is None and len(kept) < 2:
+            raise UserError("one_class", "The indices hold one class only.")
+
+
+def left_out_faces(
+    rows: Sequence[tuple[Path, Row]], side: int, margin: float
+) -> tuple[np.ndarray, list[Row]]:
+    """A few untouched faces of every clip of the given rows, as the network sees them."""
+    clips: dict[tuple[str, str, str], list[tuple[Path, Row]]] = {}
+    for folder, row in rows:
+        if row.right:
+            clips.setdefault((row.kind, row.dataset, row.video), []).append((folder, row))
+    counted: dict[tuple[str, str], int] = {}
+    crops, kept = [], []
+    for (kind, dataset, _), faces in clips.items():
+        counted[kind, dataset] = counted.get((kind, dataset), 0) + 1
+        if counted[kind, dataset] > CLIPS_MEASURED:
+            continue
+        for place in {0, len(faces) // 2}:
+            folder, row = faces[place]
+            image = read_image(folder / row.crop)
+            crop = cut(image, square_around(box_of(row, image), margin))
+            crops.append(resize(crop, side, side))
+            kept.append(row)
+    return np.stack(crops), kept
