@@ -261,8 +261,17 @@ def set_up_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", metavar="RECIPE")
     parser.add_argument("--recipes", action="store_true", help="list the recipes")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR",
-        help="a folder of real faces, or for a labelled recipe one that `prepare` made",
+        "--data", type=Path, metavar="DIR", nargs="+",
+        help="a folder of real faces, or for a labelled recipe one that `prepare` made; a recipe "
+        "that mixes sources takes several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faces", type=Path, metavar="DIR",
+        help="for a recipe that mixes sources: portraits of real people to make forgeries of",
+    )  # fmt: skip
+    parser.add_argument(
+        "--leave-out", nargs="+", default=[], metavar="DATASET",
+        help="for a recipe that mixes sources: data sets to measure on and never to learn from",
     )  # fmt: skip
     parser.add_argument(
         "--leaky", action="store_true",
@@ -295,6 +304,7 @@ def run_train(options: Options) -> int:
         find_recipe,
         train_from_faces,
         train_from_labels,
+        train_from_mixture,
     )
 
     if options.recipes:
@@ -306,13 +316,15 @@ def run_train(options: Options) -> int:
         return 0
     if options.data is None or (options.recipe is None and options.sheet is None):
         raise UserError("bad_setting", "A recipe and --data are needed; --recipes lists recipes.")
-    if not options.data.is_dir():
-        raise UserError("no_data", f"There is no folder {options.data}.")
+    for folder in [*options.data, *([options.faces] if options.faces else [])]:
+        if not folder.is_dir():
+            raise UserError("no_data", f"There is no folder {folder}.")
+    data = options.data[0]
     if options.sheet is not None:
         from detector.charts import to_png
 
         with Bar("finding faces") as progress:
-            portraits = find_portraits(options.data, progress=progress)
+            portraits = find_portraits(data, progress=progress)
         options.sheet.write_bytes(to_png(draw_sheet(portraits)))
         put(str(options.sheet))
         return 0
@@ -330,12 +342,21 @@ def run_train(options: Options) -> int:
         "start": options.start, "device": choose_device(options.device), "resume": options.resume,
     }  # fmt: skip
     with Bar(options.recipe) as progress:
-        if recipe.labelled:
+        if recipe.mixed:
+            if options.faces is None:
+                raise UserError("bad_setting", "This recipe needs portraits, too: --faces DIR.")
+            best = train_from_mixture(
+                recipe, options.faces, options.data, options.out, left_out=options.leave_out,
+                progress=progress, **common,
+            )  # fmt: skip
+        elif len(options.data) > 1:
+            raise UserError("bad_setting", "This recipe takes one folder: --data DIR.")
+        elif recipe.labelled:
             best = train_from_labels(
-                recipe, options.data, options.out, leaky=options.leaky, progress=progress, **common
+                recipe, data, options.out, leaky=options.leaky, progress=progress, **common
             )
         else:
-            best = train_from_faces(recipe, options.data, options.out, progress=progress, **common)
+            best = train_from_faces(recipe, data, options.out, progress=progress, **common)
     put(str(best))
     return 0
 
@@ -407,12 +428,18 @@ def set_up_evaluate(parser: argparse.ArgumentParser) -> None:
         "--calibrate", type=Path, metavar="FILE",
         help="write the checkpoint to this file with a calibration made from these clips",
     )  # fmt: skip
+    parser.add_argument(
+        "--left-out", type=Path, metavar="DIR",
+        help="an index of labelled sources: also measure, source by source, those that the "
+        "checkpoint's header says it never learned from; with --calibrate they count as well",
+    )  # fmt: skip
 
 
 def run_evaluate(options: Options) -> int:
     """Measure a detector on labelled clips."""
     from detector.scoring import Detector, Ensemble
     from detector.training.evaluate import evaluate, evaluate_all, to_markdown
+    from detector.training.left_out import evaluate_left_out
     from detector.weights import load_detector, recalibrate, resolve_weights
 
     checkpoints = options.weights or [None]
@@ -443,17 +470,26 @@ def run_evaluate(options: Options) -> int:
         put(table)
         return 0
     (detector,) = detectors.values()
+    checkpoint = resolve_weights(options.model, checkpoints[0]) if options.calibrate else None
     if options.calibrate:
         detector = uncalibrated(detector)
+    others = []
     with Bar("evaluating") as progress:
-        figures, fresh = evaluate(
+        if options.left_out:
+            path = checkpoints[0]
+            training = resolve_weights(options.model, path).metadata.get("training", {})
+            others = evaluate_left_out(
+                options.left_out, detector, training.get("left_out", ()), options.out, progress
+            )
+        figures, fresh, scales = evaluate(
             options.data[0], detector, options.out, progress=progress,
-            robustness=options.robustness,
+            robustness=options.robustness, others=others,
         )  # fmt: skip
-    if options.calibrate:
-        checkpoint = resolve_weights(options.model, checkpoints[0])
-        recalibrate(checkpoint, options.calibrate, fresh, figures)
+    if checkpoint is not None:
+        recalibrate(checkpoint, options.calibrate, fresh, figures, scales)
     put_json(figures) if options.json else put(to_markdown(figures))
+    if others:
+        say((options.out / "sources.md").read_text(encoding="utf-8"))
     for line in figures["failed"]:
         say(f"Not scored: {line}")
     return 0
@@ -465,7 +501,7 @@ def uncalibrated(detector: Any) -> Any:
 
     from detector.records import Calibration
 
-    return replace(detector, calibration=Calibration())
+    return replace(detector, calibration=Calibration(signs=detector.calibration.signs))
 
 
 def set_up_weights(parser: argparse.ArgumentParser) -> None:
@@ -488,6 +524,9 @@ def set_up_weights(parser: argparse.ArgumentParser) -> None:
     converting.add_argument(
         "--margin", type=float, help="share of the face's box shown around it, as it was trained"
     )
+    averaging = actions.add_parser("average", help="the mean of checkpoints that started alike")
+    averaging.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    averaging.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     pushing = actions.add_parser("push", help="upload a checkpoint to the Hub (HF_TOKEN is set)")
     pushing.add_argument("path", type=Path)
     pushing.add_argument("repository", metavar="OWNER/NAME")
@@ -495,12 +534,13 @@ def set_up_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def run_weights(options: Options) -> int:
-    """List, verify, download, convert or push weights."""
+    """List, verify, download, convert, average or push weights."""
     actions = {
         "list": _list_weights,
         "verify": _verify_weights,
         "download": _download_weights,
         "convert": _convert_weights,
+        "average": _average_weights,
         "push": _push_weights,
     }
     return actions[options.action](options)
@@ -573,6 +613,14 @@ def _convert_weights(options: Options) -> int:
     margin = {} if options.margin is None else {"margin": options.margin}
     sha256 = convert_state(options.source, options.architecture, options.path, **margin)
     put(f"{options.path}: sha256 {sha256}")
+    return 0
+
+
+def _average_weights(options: Options) -> int:
+    from detector.weights import average_checkpoints, resolve_weights
+
+    digest = average_checkpoints([resolve_weights(path=p) for p in options.paths], options.out)
+    put(f"{options.out} {digest}")
     return 0
 
 

@@ -166,6 +166,8 @@ class FaceScore:
     probability: float
     signs: dict[str, float] = field(default_factory=dict, compare=False)
     """The probability of each kind of traces."""
+    logits: tuple[float, ...] = ()
+    """All of the network's logits, one a sign."""
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def judge_person(
             float(each.max()),
             to_probability(float(each.max()), calibration),
             _signs(each, calibration),
+            tuple(each.tolist()),
         )
         for face, each in zip(fit, given, strict=True)
     )

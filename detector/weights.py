@@ -7,7 +7,7 @@ order: the path given, `weights/`, the Hub's cache, the Hub. Never a silent subs
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -162,20 +162,59 @@ def save_checkpoint(
 
 
 def recalibrate(
-    checkpoint: Checkpoint, path: Path, calibration: Calibration, figures: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    path: Path,
+    calibration: Calibration,
+    figures: Mapping[str, Any],
+    scales: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """Write a checkpoint again with another calibration and the figures that go with it."""
+    """Write a checkpoint again with another calibration and the figures that go with it.
+
+    `scales` are temperature and bias of each sign: they become part of the last layer.
+    """
+    network = load_network(checkpoint)
+    if scales:
+        head = network.backbone.get_classifier()  # type: ignore[operator]
+        temperatures, biases = torch.tensor(scales).T
+        with torch.no_grad():
+            head.weight /= temperatures[:, None]
+            head.bias /= temperatures
+            head.bias += biases
     about = {
         **{k: v for k, v in checkpoint.metadata.items() if k not in ("calibration", "created")},
         "figures": {**checkpoint.metadata.get("figures", {}), **_brief(figures)},
     }
     return save_checkpoint(
         path,
-        load_network(checkpoint),
+        network,
         margin=float(checkpoint.metadata["margin"]),
         calibration=calibration,
         about=about,
     )
+
+
+def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
+    """The mean of several checkpoints' weights, uncalibrated, as one checkpoint; its sha256.
+
+    They must be of one kind and have started alike, or the mean is worth nothing: measure it.
+    """
+    first = checkpoints[0].metadata
+    for other in checkpoints[1:]:
+        for name in ("architecture", "side", "margin", "signs", "contrast"):
+            if other.metadata.get(name) != first.get(name):
+                raise UserError("weights_mismatch", f"{other.path} has another {name}.")
+    networks = [load_network(checkpoint) for checkpoint in checkpoints]
+    states = [network.state_dict() for network in networks]
+    mean = {
+        name: torch.stack([state[name].float() for state in states]).mean(0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+    networks[0].load_state_dict(mean)
+    parts = [checkpoint.metadata.get("training", {}) for checkpoint in checkpoints]
+    never = set.intersection(*(set(part.get("left_out", ())) for part in parts))
+    training = {"mean_of": parts, "left_out": sorted(never)}
+    about = {"training": training, "licence": first.get("licence", "")}
+    return save_checkpoint(path, networks[0], margin=float(first["margin"]), about=about)
 
 
 def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:

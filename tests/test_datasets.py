@@ -233,7 +233,7 @@ def test_every_published_system_trains_and_is_measured(
     recipe = replace(recipe, settings=small, side=96, frames=min(2, recipe.frames))
     dealt = deal(prepared, tmp_path)
     best = train_from_labels(recipe, dealt, tmp_path / "run", start="scratch")
-    figures, _ = evaluate(dealt, load_detector(weights=best, device="cpu"), tmp_path / "out")
+    figures, *_ = evaluate(dealt, load_detector(weights=best, device="cpu"), tmp_path / "out")
     assert sum(map(sum, figures["frames"]["confusion"])) > 0
     assert {"figures.json", "figures.png", "scores.csv", "table.md"} == {
         p.name for p in (tmp_path / "out").iterdir()

@@ -18,19 +18,27 @@ from matplotlib.figure import Figure
 
 from detector.errors import UserError
 from detector.pipeline import scan
-from detector.records import Calibration, Image, Label
+from detector.records import SIGNS, Calibration, Image, Label
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.training import metrics
 from detector.training.datasets import list_labelled, read_index
+from detector.training.left_out import SourceScore
+from detector.training.mixture import REAL, SIGN_OF
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
 from detector.training.train import portion
-from detector.verdict import by_suspicion, choose_label, median_probability, to_probability
+from detector.verdict import (
+    by_suspicion,
+    choose_label,
+    median_probability,
+    strongest_sign,
+    to_probability,
+)
 from detector.video import read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
-MISS_BUDGET = 0.10  # share of clips with pasted-in faces that may be called free of signs
+MISS_BUDGET = 0.08  # share of fakes that may be called free of signs
 MANY = 5000  # crops, of which an interval needs fewer rounds
 PER_CLIP = (
     "average_precision", "equal_error_rate", "accuracy", "precision", "recall", "f1", "brier",
@@ -57,13 +65,14 @@ class ClipScore:
 
     clip: LabelledClip
     logits: np.ndarray = field(repr=False, compare=False)
+    """(n,), or (n, signs)."""
     crops: tuple[Image, ...] = field(default=(), repr=False, compare=False)
     """Some of the faces, for a robustness sweep."""
 
     @property
     def logit(self) -> float:
         """The clip's own: the median."""
-        return float(np.median(self.logits))
+        return float(np.median(strongest_sign(self.logits)))
 
 
 class CropScores(NamedTuple):
@@ -105,7 +114,7 @@ def score_clips(
         if not people:
             failed.append(f"{clip.path.name}: no face that can be judged")
             continue
-        logits = np.array([s.logit for s in people[0].scores])
+        logits = np.array([s.logits for s in people[0].scores])
         scores.append(ClipScore(clip, logits, _some([s.face.crop for s in people[0].scores])))
     return scores, failed
 
@@ -128,10 +137,10 @@ def score_index(
     rows = [row for video in group_videos(rows) for row in video]
     videos = np.array([row.video for row in rows])
     labels = np.array([bool(row.fake) for row in rows])
-    logits = np.zeros(len(rows))
+    logits = np.zeros((len(rows), len(detector.calibration.signs)))
     for start, end in portion(len(rows), videos if detector.in_sequence else None):
         progress("crops", start / len(rows))
-        logits[start:end] = detector.score(
+        logits[start:end] = detector.answer(
             [read_image(folder / row.crop) for row in rows[start:end]]
         )
     scores = []
@@ -143,17 +152,44 @@ def score_index(
         crops = tuple(read_image(folder / rows[i].crop) for i in _some(inside))
         scores.append(ClipScore(clip, logits[inside], crops))
     groups = np.array([row.group for row in rows])
-    return scores, CropScores(labels, logits, groups)
+    return scores, CropScores(labels, logits.max(1), groups)
+
+
+def sign_of(clip: LabelledClip) -> int:
+    """0 is real, 1 pasted, 2 drawn, by the clip's kind; a fake of unknown kind is pasted."""
+    return SIGN_OF.get(clip.kind, 1) if clip.fake else 0
+
+
+def scale_signs(scores: Sequence[ClipScore]) -> list[metrics.Scaling]:
+    """Temperature and bias of each sign's logit: its own fakes against the genuine clips."""
+    kinds = np.array([sign_of(s.clip) for s in scores])
+    medians = np.array([np.median(s.logits, axis=0) for s in scores])
+    found = []
+    for number in range(medians.shape[1]):
+        inside = (kinds == 0) | (kinds == number + 1)
+        if len(set(kinds[inside])) < 2:
+            raise UserError(
+                "one_class", "Genuine clips and fakes of every sign are needed to calibrate."
+            )
+        found.append(metrics.fit_scaling(kinds[inside] > 0, medians[inside, number]))
+    return found
+
+
+def scaled(score: ClipScore, scalings: Sequence[metrics.Scaling]) -> ClipScore:
+    """A clip as it will be scored once each sign's logit is scaled."""
+    temperatures, biases = np.array([(s.temperature, s.bias) for s in scalings]).T
+    return replace(score, logits=score.logits / temperatures + biases)
 
 
 def calibrate(scores: Sequence[ClipScore]) -> Calibration:
     """Temperature, bias and thresholds from labelled clips.
 
-    The probability is that of a pasted-in or re-enacted face, which is what a detector of single
-    frames can know about: other kinds of fakes are left out where the kinds are known. The upper
-    threshold keeps to the false-alarm budget on genuine clips, the lower one to the miss budget.
+    Where the network has one logit, the probability is that of a pasted-in or re-enacted face, and
+    other kinds of fakes are left out where the kinds are known. The upper threshold keeps to the
+    false-alarm budget on genuine clips, the lower one to the miss budget.
     """
-    if any(s.clip.kind == "blended" for s in scores):
+    signs = 1 if scores[0].logits.ndim == 1 else scores[0].logits.shape[1]
+    if signs == 1 and any(s.clip.kind == "blended" for s in scores):
         scores = [s for s in scores if not s.clip.fake or s.clip.kind == "blended"]
     labels = np.array([s.clip.fake for s in scores])
     if labels.all() or not labels.any():
@@ -166,13 +202,26 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
         bias=scaling.bias,
         calibrated=True,
         real_logits=tuple(sorted(round(s.logit, 4) for s in reals)),
+        signs=SIGNS[:signs],
     )
     lows = sorted((median_probability(s.logits, whole)[1] for s in reals), reverse=True)
     highs = sorted(median_probability(s.logits, whole)[2] for s in fakes)
     upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
     lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
     upper = float(np.clip(upper, 0.5, 0.99))
+    whole = replace(whole, crowd=tail_of([s.logit for s in reals]) / whole.temperature)
     return replace(whole, upper=upper, lower=float(np.clip(lower, 0.01, min(0.5, upper - 0.01))))
+
+
+def tail_of(logits: Sequence[float]) -> float:
+    """How far, on average, the upper half of genuine clips lies above the middle one.
+
+    Were the tail exponential, one person more in e would need this much more evidence for the same
+    chance of a false alarm.
+    """
+    values = np.asarray(logits)
+    middle = float(np.median(values))
+    return float(np.mean(values[values >= middle] - middle))
 
 
 def decide(score: ClipScore, calibration: Calibration) -> Label:
@@ -197,7 +246,7 @@ def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[st
     groups = np.array([s.clip.group for s in scores])
     kinds = np.array([s.clip.kind for s in scores])
     probabilities = np.array([to_probability(x, calibration) for x in logits])
-    known = np.array([not s.clip.fake or s.clip.kind != "animated" for s in scores])
+    known = np.array([sign_of(s.clip) <= len(calibration.signs) for s in scores])
     answer: dict[str, Any] = {
         "clips": len(scores),
         **_rank_figures(labels, logits, groups),
@@ -294,12 +343,14 @@ def evaluate(
     progress: Progress = silent,
     *,
     robustness: bool = False,
-) -> tuple[dict[str, Any], Calibration]:
+    others: Sequence[SourceScore] = (),
+) -> tuple[dict[str, Any], Calibration, list[tuple[float, float]]]:
     """Measure on labelled clips, or on the test split of an index that `prepare` made.
 
     Writes figures.json, scores.csv, table.md and pictures to `out`. The figures are by the
-    detector's own calibration, or, where it has none, by one made from these clips, which comes
-    second. With `robustness`, also under a sweep of alterations.
+    detector's own calibration, or, where it has none, by one made from these clips and from
+    `others`, clips of left-out sources. That calibration comes second; third the temperature and
+    bias of each sign that it asks for first. With `robustness`, also under a sweep of alterations.
     """
     out.mkdir(parents=True, exist_ok=True)
     frames = None
@@ -310,7 +361,14 @@ def evaluate(
         scores, failed = score_clips(find_labelled(folder), detector, settings, progress)
     if not scores:
         raise UserError("no_data", f"No clip of {folder} could be scored.")
-    fresh = calibrate(scores)
+    everything = [*scores, *map(as_clip, others)]
+    scales: list[metrics.Scaling] = []
+    if len(detector.calibration.signs) > 1:
+        scales = scale_signs(everything)
+        everything = [scaled(score, scales) for score in everything]
+        if not detector.calibration.calibrated:
+            scores = everything[: len(scores)]
+    fresh = calibrate(everything)
     calibration = detector.calibration if detector.calibration.calibrated else fresh
     figures = figures_of(scores, calibration)
     if frames is not None:
@@ -331,7 +389,17 @@ def evaluate(
             writer.writerow([s.clip.path.name, int(s.clip.fake), s.clip.kind, s.clip.dataset,
                              s.clip.group, round(s.logit, 4), round(p, 4)])  # fmt: skip
     draw_figures(scores, calibration, figures).savefig(out / "figures.png", dpi=110)
-    return figures, fresh
+    return figures, fresh, [(s.temperature, s.bias) for s in scales]
+
+
+def as_clip(source: SourceScore) -> ClipScore:
+    """A clip of a left-out source, to calibrate on."""
+    fake = source.kind != REAL
+    clip = LabelledClip(
+        Path(source.video), fake, source.kind, source.dataset, source.kind,
+        f"{source.dataset}/{source.group}",
+    )  # fmt: skip
+    return ClipScore(clip, source.logits)
 
 
 def evaluate_all(
@@ -352,7 +420,7 @@ def evaluate_all(
         cells = []
         for folder in folders:
             place = out / f"{title}-on-{folder.name}"
-            figures, _ = evaluate(
+            figures, *_ = evaluate(
                 folder, detector, place, settings, progress, robustness=robustness
             )
             cells.append(_cell(figures["auc"]))

@@ -28,7 +28,7 @@ from detector.training.portraits import (
 from detector.video import read_image
 
 REAL = "real"
-SIGN_OF = {"swapped": 1, "reenacted": 1, "animated": 2, "synthesised": 2}
+SIGN_OF = {"swapped": 1, "reenacted": 1, "blended": 1, "animated": 2, "synthesised": 2}
 """Kind of fake -> its label: 1 is pasted, 2 is drawn."""
 MARGINS = -0.1, 0.55  # of the face's box, shown around it in training
 DEGRADED = 0.8  # of the pairs

@@ -1,0 +1,159 @@
+"""How a detector does on data sets that it never learned from: one row a source, the worst first.
+
+One pooled figure hides which generators are missed. Every kind of fake of every data set is set
+against the genuine clips of all data sets that were left out.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.errors import UserError
+from detector.faces import cut, square_around
+from detector.records import SIGNS
+from detector.scoring import Detector, Ensemble
+from detector.settings import Progress, silent
+from detector.training import metrics
+from detector.training.datasets import Row, read_index
+from detector.training.mixture import REAL, SIGN_OF, box_of
+from detector.training.sequence import group_videos
+from detector.verdict import strongest_sign
+from detector.video import read_image
+
+ALARMS = 0.05  # share of the genuine clips that may lie above the threshold
+
+
+@dataclass(frozen=True)
+class SourceScore:
+    """A clip of a data set, and its faces' logits."""
+
+    dataset: str
+    kind: str
+    group: str
+    video: str
+    logits: np.ndarray = field(repr=False, compare=False)
+    """(n, signs)."""
+
+    @property
+    def logit(self) -> float:
+        """The clip's own: the median of the sign of which it shows most."""
+        return float(np.median(strongest_sign(self.logits)))
+
+
+def score_sources(
+    folder: Path,
+    detector: Detector | Ensemble,
+    datasets: Sequence[str],
+    progress: Progress = silent,
+) -> list[SourceScore]:
+    """The clips of the given data sets of an index whose crops carry the face's box."""
+    rows = [row for row in read_index(folder / "index.csv") if row.dataset in set(datasets)]
+    rows = [row for row in rows if row.kind in (REAL, *SIGN_OF)]
+    missing = sorted(set(datasets) - {row.dataset for row in rows})
+    if missing:
+        raise UserError("no_data", f"{folder} holds no labelled faces of {', '.join(missing)}.")
+    if len({row.kind == REAL for row in rows}) < 2:
+        raise UserError("one_class", "The data sets that are left out hold one class only.")
+    scores = []
+    videos = group_videos(rows)
+    for number, video in enumerate(videos):
+        progress("clips", number / len(videos))
+        crops = [show(folder, row, detector.margin) for row in video]
+        first = video[0]
+        logits = detector.answer(crops, mirror=False)
+        scores.append(SourceScore(first.dataset, first.kind, first.group, first.video, logits))
+    return scores
+
+
+def show(folder: Path, row: Row, margin: float) -> np.ndarray:
+    """A row's face with the margin that a detector wants."""
+    image = read_image(folder / row.crop)
+    return cut(image, square_around(box_of(row, image), margin))
+
+
+def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:
+    """The figures over all, by sign, and source by source."""
+    logits = np.array([s.logit for s in scores])
+    real = np.array([s.kind == REAL for s in scores])
+    groups = np.array([f"{s.dataset}/{s.group}" for s in scores])
+    threshold = float(np.quantile(logits[real], 1 - ALARMS))
+    sets: dict[str, np.ndarray] = {"all fakes": ~real}
+    for number, sign in enumerate(SIGNS):
+        sets[sign] = np.array([SIGN_OF.get(s.kind) == number + 1 for s in scores])
+    for dataset, kind in sorted({(s.dataset, s.kind) for s in scores if s.kind != REAL}):
+        sets[f"{dataset}, {kind}"] = np.array(
+            [(s.dataset, s.kind) == (dataset, kind) for s in scores]
+        )
+    rows = {}
+    for name, fake in sets.items():
+        if not fake.any():
+            continue
+        chosen = fake | real
+        low, high = metrics.bootstrap(
+            groups[chosen], metrics.auc, fake[chosen], logits[chosen], rounds=200
+        )
+        caught = int((logits[fake] > threshold).sum())
+        rows[name] = {
+            "clips": int(fake.sum()),
+            "auc": [round(v, 3) for v in (metrics.auc(fake[chosen], logits[chosen]), low, high)],
+            "caught": caught,
+            "caught_interval": [round(v, 3) for v in metrics.wilson(caught, int(fake.sum()))],
+        }
+    return {"genuine clips": int(real.sum()), "threshold": round(threshold, 3), "sources": rows}
+
+
+def to_markdown(table: dict[str, Any]) -> str:
+    """The table, its totals first, then the sources from the worst on."""
+    totals = ["all fakes", *SIGNS]
+    rows = table["sources"]
+    names = [n for n in totals if n in rows]
+    names += sorted((n for n in rows if n not in totals), key=lambda n: rows[n]["auc"][0])
+    lines = [
+        f"Against {table['genuine clips']} genuine clips; caught at {ALARMS:.0%} false alarms.",
+        "",
+        "| source | clips | AUC (95 % interval) | caught |",
+        "|---|---|---|---|",
+    ]
+    for name in names:
+        row = rows[name]
+        auc, low, high = row["auc"]
+        least, most = row["caught_interval"]
+        lines.append(
+            f"| {name} | {row['clips']} | {auc:.2f} ({low:.2f} to {high:.2f}) | "
+            f"{row['caught']} ({least:.0%} to {most:.0%}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def evaluate_left_out(
+    folder: Path,
+    detector: Detector | Ensemble,
+    datasets: Sequence[str],
+    out: Path,
+    progress: Progress = silent,
+) -> list[SourceScore]:
+    """The clips' scores; writes sources.json, sources.md and predictions.csv, one line a clip."""
+    scores = score_sources(folder, detector, datasets, progress)
+    table = table_of(scores)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "sources.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    (out / "sources.md").write_text(to_markdown(table), encoding="utf-8")
+    write_predictions(out / "predictions.csv", scores)
+    return scores
+
+
+def write_predictions(path: Path, scores: Sequence[SourceScore]) -> None:
+    """One line a clip: what every figure of the table is computed from."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dataset", "kind", "clip", "faces", *SIGNS])
+        for s in scores:
+            medians = np.median(s.logits, axis=0)
+            writer.writerow(
+                [s.dataset, s.kind, s.video, len(s.logits), *(round(float(m), 3) for m in medians)]
+            )
