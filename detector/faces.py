@@ -1,24 +1,32 @@
-"""Key frames -> faces -> people. The only importer of facenet_pytorch.
+"""Key frames -> faces -> people.
 
-The face finder runs on a reduced image and maps its boxes back, so that crops are cut from the
-full-size frame. Faces that cannot be judged are kept and marked, never dropped.
+Of each few neighbouring key frames one is searched as a whole, the others where faces just were.
+Faces that cannot be judged are kept and marked, never dropped.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
-from facenet_pytorch import MTCNN
 from scipy.optimize import linear_sum_assignment
 
+from detector.mtcnn import CELL, Detection, load_cascade, only_apart
 from detector.records import Box, Face, Image, KeyFrame, Person
+from detector.workers import spread_over_threads
 
-SEARCH_SIDE = 720  # longest side in pixels of the image that MTCNN searches
-ENLARGE_LIMIT = 2.0  # small frames are enlarged at most this much
-SMALLEST_SEARCHED = 24  # pixels, in the searched image
+WINDOW = 1.2  # a face lies in a square somewhat larger than it is wide
+WINDOW_SHARE = 0.03  # of the frame's longest side: no smaller face is looked for in huge frames
+CLOSE_SIDE = 720  # longest side in pixels at which a clip without faces is searched once more
+ENLARGE_LIMIT = 2.0  # small frames are then enlarged at most this much
+SMALLEST_SEARCHED = 24  # pixels, at that size
+PAD_CELLS = 30  # the smallest face looked for in a padded frame: this part of its longest side
+RUN = 4  # key frames of which one is searched as a whole
+NEARBY = 1.4  # how far around a face its next place is looked for, as a share of its box
+SMALLER = 0.65  # how much smaller it may have become
+GRID = 32, 18  # cells of a glance at a frame
+NEW = 40  # change of a cell's brightness, of 255, with which something may have appeared in it
 LEAST_CONFIDENCE = 0.95  # MTCNN gives things that are no face up to 0.91
 LEAST_CONFIDENCE_TINY = 0.99  # and is wrong more often about tiny ones
 TINY = 40  # pixels of face width, in the full frame
@@ -127,74 +135,86 @@ def judge_fitness(image: Image, box: Box, landmarks: np.ndarray) -> str | None:
 
 
 class FaceFinder:
-    """MTCNN, wrapped once: always a list of faces, never None."""
+    """Key frames -> faces: always a list, never None."""
 
     def __init__(self, device: str = "cpu", *, margin: float = MARGIN) -> None:
         """`margin` is the share of the box that crops show around it, as the network learned."""
         self.margin = margin
-        self.batch = 8 if device.startswith("cuda") else 1  # batching is slower on a CPU
-        self._network = MTCNN(
-            keep_all=True, min_face_size=SMALLEST_SEARCHED, device=torch.device(device)
-        )
+        self._cascade = load_cascade(device)
 
-    def find(self, key_frames: Iterable[KeyFrame]) -> list[Face]:
-        """All faces of the key frames, in the order of the frames."""
+    def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]:
+        """All faces of the key frames, in the order of the frames; the same on many threads.
+
+        Where no frame shows any, all are searched again, for tiny faces and such as fill the frame:
+        `key_frames` is gone through twice.
+        """
+        for search in (self._search_run, self._search_closely):
+            runs = _in_runs(key_frames)
+            faces = [face for run in spread_over_threads(search, runs, threads) for face in run]
+            if faces:
+                break
+        return faces
+
+    def _search_run(self, key_frames: Sequence[KeyFrame]) -> list[Face]:
+        """Neighbouring key frames: the first as a whole, the others where faces just were."""
         faces: list[Face] = []
-        batch: list[KeyFrame] = []
+        known: list[Detection] = []
+        before: np.ndarray | None = None
         for key_frame in key_frames:
-            if batch and (
-                len(batch) == self.batch or batch[0].image.shape != key_frame.image.shape
-            ):
-                faces += self._find_batch(batch)
-                batch = []
-            batch.append(key_frame)
-        if batch:
-            faces += self._find_batch(batch)
+            image, view = key_frame.image, _glance(key_frame.image)
+            found = self._follow(image, known) if _is_alike(before, view, known, image) else []
+            if not known or len(_sure(found)) != len(known):
+                found = self._cascade.find(image, smallest_window(image))
+            known, before = _sure(found), view
+            faces += self._make_faces(key_frame, found)
         return faces
 
-    def _find_batch(self, key_frames: Sequence[KeyFrame]) -> list[Face]:
-        height, width = key_frames[0].image.shape[:2]
-        scale = min(SEARCH_SIDE / max(height, width), ENLARGE_LIMIT)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        images = np.stack([resize(k.image, *size) for k in key_frames])
-        faces = []
-        for key_frame, image, detections in zip(
-            key_frames, images, self._detect(images), strict=True
-        ):
-            if not detections:
-                detections = self._detect_padded(image)
-            for box, confidence, points in detections:
-                face = self._make_face(key_frame, box / scale, confidence, points / scale)
-                if face is not None:
-                    faces.append(face)
+    def _follow(self, image: Image, known: Sequence[Detection]) -> list[Detection]:
+        """The faces near those of the frame before."""
+        found: list[Detection] = []
+        for face in known:
+            left, top, right, bottom = square_around(
+                (round(face.box[0]), round(face.box[1]), round(face.box[2]), round(face.box[3])),
+                NEARBY,
+            )
+            left, top = max(0, left), max(0, top)
+            part = image[top:bottom, left:right]
+            side = float(max(face.box[2] - face.box[0], face.box[3] - face.box[1]))
+            if min(part.shape[:2]) < CELL:
+                continue
+            offset = np.array([left, top], np.float32)
+            found += [
+                Detection(d.box + np.tile(offset, 2), d.confidence, d.landmarks + offset)
+                for d in self._cascade.find(part, SMALLER * side)
+            ]
+        return only_apart(found)
+
+    def _search_closely(self, key_frames: Sequence[KeyFrame]) -> list[Face]:
+        faces: list[Face] = []
+        for key_frame in key_frames:
+            image = key_frame.image
+            longest = max(image.shape[:2])
+            scale = min(CLOSE_SIDE / longest, ENLARGE_LIMIT)
+            found = self._cascade.find(image, SMALLEST_SEARCHED / scale)
+            if not found:
+                found = self._find_padded(image)
+            faces += self._make_faces(key_frame, found)
         return faces
 
-    def _detect(self, images: np.ndarray) -> list[list[tuple[np.ndarray, float, np.ndarray]]]:
-        """MTCNN on images of one size: a list of (box, confidence, landmarks) for each."""
-        if min(images.shape[1:3]) < SMALLEST_SEARCHED:
-            return [[] for _ in images]
-        with torch.inference_mode():
-            boxes, confidences, points = self._network.detect(images, landmarks=True)
-        return [
-            []
-            if b is None
-            else [(x, float(c), p) for x, c, p in zip(b, cs, ps, strict=True) if c is not None]
-            for b, cs, ps in zip(boxes, confidences, points, strict=True)
-        ]
-
-    def _detect_padded(self, image: Image) -> list[tuple[np.ndarray, float, np.ndarray]]:
-        """Search once more with a border around the image: a face may fill the frame."""
-        height, width = image.shape[:2]
-        pad = round(max(height, width) * PAD_SHARE)
+    def _find_padded(self, image: Image) -> list[Detection]:
+        """Search with a border around the image: a face may fill the frame."""
+        pad = round(max(image.shape[:2]) * PAD_SHARE)
         padded = cv2.copyMakeBorder(
             image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(127, 127, 127)
         )
-        shrink = max(height, width) / max(padded.shape[:2])
-        reduced = resize(padded, round(padded.shape[1] * shrink), round(padded.shape[0] * shrink))
         return [
-            (box / shrink - pad, confidence, points / shrink - pad)
-            for box, confidence, points in self._detect(reduced[None])[0]
+            Detection(d.box - pad, d.confidence, d.landmarks - pad)
+            for d in self._cascade.find(padded, max(padded.shape[:2]) / PAD_CELLS)
         ]
+
+    def _make_faces(self, key_frame: KeyFrame, found: Sequence[Detection]) -> list[Face]:
+        made = (self._make_face(key_frame, d.box, d.confidence, d.landmarks) for d in found)
+        return [face for face in made if face is not None]
 
     def _make_face(
         self, key_frame: KeyFrame, corners: np.ndarray, confidence: float, landmarks: np.ndarray
@@ -221,6 +241,42 @@ class FaceFinder:
             appearance=describe(key_frame.image, landmarks),
             unfit=judge_fitness(key_frame.image, box, landmarks),
         )
+
+
+def smallest_window(image: Image) -> float:
+    """Side in pixels of the smallest square that is searched for a face that can be judged."""
+    return max(WINDOW * SMALLEST_JUDGED, WINDOW_SHARE * max(image.shape[:2]))
+
+
+def _in_runs(key_frames: Iterable[KeyFrame]) -> Iterator[list[KeyFrame]]:
+    rest = iter(key_frames)
+    while run := list(itertools.islice(rest, RUN)):
+        yield run
+
+
+def _sure(found: Sequence[Detection]) -> list[Detection]:
+    return [face for face in found if face.confidence >= LEAST_CONFIDENCE]
+
+
+def _glance(image: Image) -> np.ndarray:
+    """A frame as a coarse grid of brightness."""
+    step = max(1, min(image.shape[:2]) // 180)
+    coarse = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_RGB2GRAY)
+    return cv2.resize(coarse, GRID, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _is_alike(
+    before: np.ndarray | None, view: np.ndarray, known: Sequence[Detection], image: Image
+) -> bool:
+    """Whether nothing new can have appeared since the frame before, away from the known faces."""
+    if before is None:
+        return False
+    changed = np.abs(view - before)
+    height, width = image.shape[:2]
+    for face in known:
+        left, top, right, bottom = face.box * np.tile([GRID[0] / width, GRID[1] / height], 2)
+        changed[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1] = 0
+    return float(changed.max()) < NEW
 
 
 @dataclass

@@ -10,12 +10,13 @@ import numpy as np
 
 from detector.errors import UserError
 from detector.faces import FaceFinder, group_people
-from detector.fence import look
+from detector.fence import Look, look
 from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import BATCH, Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_people
 from detector.weights import load_detector
+from detector.workers import count_cores
 
 
 def scan(
@@ -64,11 +65,8 @@ def scan_in_stages(
         yield Stage(seen.video, key_frames)
 
         finder = FaceFinder(detector.finder_device, margin=detector.margin)
-        faces: list[Face] = []
         with _timed(timings, "faces"):
-            for number, key_frame in enumerate(seen.key_frames()):
-                progress("faces", number / len(key_frames))
-                faces += finder.find([key_frame])
+            faces = finder.find(_Watched(seen, progress), threads=settings.threads or count_cores())
             people = group_people(faces)
         provenance = seen.provenance()
     yield Stage(seen.video, key_frames, tuple(people))
@@ -135,6 +133,19 @@ def _score(
         shares.append(np.array(answers[at : at + count]))
         at += count
     return judge_people(people, shares, detector.calibration)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A clip's key frames, as often as they are gone through."""
+
+    seen: Look
+    progress: Progress
+
+    def __iter__(self) -> Iterator[KeyFrame]:
+        for number, key_frame in enumerate(self.seen.key_frames()):
+            self.progress("faces", number / len(self.seen.frames))
+            yield key_frame
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Settings:
     """Method of a heatmap of the most suspicious face, or none."""
     mirror: bool = True
     """Average each face's logit with that of its mirror image."""
+    threads: int = 0
+    """How many frames and faces are looked at at once; 0 for one a core."""
     max_bytes: int = 4 * 2**30
     """Largest file that is opened."""
     max_pixels: int = 8192 * 4352
@@ -55,6 +57,8 @@ class Settings:
             raise UserError("bad_setting", "The number of key frames must be between 1 and 512.")
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("bad_setting", f"{self.device!r} is no device: auto, cpu, cuda, mps.")
+        if self.threads < 0:
+            raise UserError("bad_setting", "The number of threads must not be below zero.")
         for name in ("max_bytes", "max_pixels", "max_duration", "max_decode_time"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError("bad_setting", f"{name} must be a number above zero.")

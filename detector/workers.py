@@ -1,10 +1,18 @@
-"""One function over many jobs: in this process, over processes, or over machines by Ray."""
+"""One function over many jobs: over threads, over processes, or over machines by Ray."""
 
+import ctypes
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 from detector.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of mallopt's settings
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
@@ -26,6 +34,55 @@ def spread(
     else:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             yield from pool.imap(function, jobs)
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spread_over_threads(
+    function: Callable[[Job], Answer], jobs: Iterable[Job], threads: int
+) -> Iterator[Answer]:
+    """The answers, in the order of the jobs, which are taken up only as they are needed.
+
+    Each thread runs its networks on itself alone: torch's own threads wait for one another, and on
+    a machine that has other work too they wait long.
+    """
+    pool, running = _threads(threads), deque[Future[Answer]]()
+    try:
+        for job in jobs:
+            running.append(pool.submit(function, job))
+            if len(running) > threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    import torch
+
+    _keep_freed_memory()
+    return ThreadPoolExecutor(count, "network", torch.set_num_threads, (1,))
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library (glibc) use freed memory again, up to a limit, instead of asking anew.
+
+    A network frees and asks for some megabytes a layer: to be given them page by page takes as
+    long as the convolutions.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, 2**25)
+            mallopt(M_TRIM_THRESHOLD, 2**26)
 
 
 def _ray_pool() -> Any:

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import make_face, other_portrait, portrait, texture
+from facenet_pytorch import MTCNN
 
 from detector.faces import MARGIN, FaceFinder, cut, group_people, square_around
 from detector.records import Face, Image, KeyFrame
@@ -14,8 +15,9 @@ def finder() -> FaceFinder:
     return FaceFinder()
 
 
-def find(finder: FaceFinder, *images: Image) -> list[Face]:
-    return finder.find(KeyFrame(i, i / 25, 0.0, image) for i, image in enumerate(images))
+def find(finder: FaceFinder, *images: Image, threads: int = 1) -> list[Face]:
+    key_frames = [KeyFrame(i, i / 25, 0.0, image) for i, image in enumerate(images)]
+    return finder.find(key_frames, threads=threads)
 
 
 def overlap(first: tuple[int, ...], second: tuple[int, ...]) -> float:
@@ -110,6 +112,75 @@ def test_two_faces_of_one_frame_are_never_one_person() -> None:
     faces = [make_face(0, appearance=looks), make_face(0, (300, 40, 380, 140), appearance=looks)]
     assert len(group_people(faces)) == 2
     assert group_people([]) == []
+
+
+def moved(count: int) -> list[Image]:
+    """The portrait under a camera that moves a little."""
+    wide = cv2.copyMakeBorder(portrait(), 0, 0, 60, 60, cv2.BORDER_REPLICATE)
+    return [np.ascontiguousarray(wide[:, 8 * n : 8 * n + 512]) for n in range(count)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_faces_are_the_same_on_any_number_of_threads(finder: FaceFinder, threads: int) -> None:
+    images = moved(9)
+    faces = find(finder, *images, threads=threads)
+    assert [f.frame_index for f in faces] == list(range(9))
+    for number, face in enumerate(faces):
+        there = tuple(v + (60 - 8 * number) * (n % 2 == 0) for n, v in enumerate(FACE))
+        assert overlap(face.box, there) > 0.6
+    for one, other in zip(faces, find(finder, *images), strict=True):
+        assert np.abs(np.subtract(one.box, other.box)).max() <= 1
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
+
+
+def searched_whole(finder: FaceFinder, images: list[Image], monkeypatch: object) -> list[int]:
+    sizes: list[int] = []
+    search = finder._cascade.find
+
+    def watch(image: Image, smallest: float) -> object:
+        sizes.append(image.shape[1])
+        return search(image, smallest)
+
+    monkeypatch.setattr(finder._cascade, "find", watch)  # type: ignore[attr-defined]
+    found = find(finder, *images)
+    assert len(found) == len(images)
+    return [n for n in sizes if n == images[0].shape[1]]
+
+
+def test_a_face_that_moves_a_little_is_followed(
+    finder: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = np.full((600, 900, 3), 90, np.uint8)
+    frames = []
+    for number in range(8):
+        frame = plain.copy()
+        frame[40:552, 100 + 2 * number : 612 + 2 * number] = portrait()
+        frames.append(cv2.GaussianBlur(frame, (0, 0), 1))
+    assert len(searched_whole(finder, frames, monkeypatch)) == 2
+
+
+def test_whoever_comes_in_is_found(finder: FaceFinder) -> None:
+    alone = np.hstack([portrait(), np.full((512, 437, 3), 90, np.uint8)])
+    faces = find(finder, alone, two_people(False), two_people(False))
+    assert [f.frame_index for f in faces] == [0, 1, 1, 2, 2]
+
+
+def test_tiny_faces_are_looked_for_only_where_no_frame_shows_a_larger(finder: FaceFinder) -> None:
+    tiny = cv2.resize(portrait(), (150, 150), interpolation=cv2.INTER_AREA)
+    assert [f.frame_index for f in find(finder, tiny, tiny)] == [0, 1]
+    assert [f.frame_index for f in find(finder, portrait(), tiny)] == [0]
+
+
+def test_faces_are_those_of_facenet_pytorch(finder: FaceFinder) -> None:
+    theirs = MTCNN(keep_all=True)
+    for image in (portrait(), other_portrait(), two_people(True)):
+        boxes, _, points = theirs.detect(image, landmarks=True)
+        ours = find(finder, image)
+        assert len(ours) == len(boxes)
+        for box, landmarks in zip(boxes, points, strict=True):
+            face = max(ours, key=lambda f: overlap(f.box, tuple(box)))
+            assert overlap(face.box, tuple(box)) > 0.85
+            assert np.abs(face.landmarks - landmarks).max() < 0.06 * (box[2] - box[0])
 
 
 def test_square_and_cut() -> None:

@@ -12,7 +12,7 @@ import detector
 ROOT = Path(detector.__file__).parent
 ORDER = [
     "errors", "records", "settings", "workers", "video", "provenance", "keyframes",
-    "sandbox", "decoder", "fence", "masks",
+    "sandbox", "decoder", "fence", "masks", "mtcnn",
     "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
     "pipeline", "archive", "stress", "training", "texts", "uploads", "interface", "__main__",
 ]  # fmt: skip
@@ -20,7 +20,7 @@ ORDER = [
 
 SOLE_IMPORTERS = {
     "av": "video",
-    "facenet_pytorch": "faces",
+    "facenet_pytorch": "mtcnn",
     "timm": "architectures",
     "huggingface_hub": "weights",
     "gradio": "interface",

@@ -1,0 +1,141 @@
+"""Clips to measure speed on, made by script from two portraits in the public domain.
+
+The portraits, of astronaut Eileen Collins (NASA) and of Grace Hopper (US Navy), come with
+scikit-image and matplotlib. A camera sways over them with grain; every three seconds there is a
+cut: to one person, to the other, to both, and to a picture without a face.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from matplotlib.cbook import get_sample_data
+from skimage import data
+
+from detector.records import Image
+
+RATE = 30
+SHOT = 3  # seconds
+ROOM = 1.12  # a shot is that much larger than the frame, for the camera to sway in
+PART = 10  # seconds that are drawn; longer clips repeat them
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A clip to make: its name, length in seconds, size in pixels, and people in one frame."""
+
+    name: str
+    seconds: int
+    width: int
+    height: int
+    people: int | None = None
+    """In every shot; None for shots of one, the other, both and nobody."""
+
+
+FIVE_KINDS = (
+    Footage("480p-10s", 10, 854, 480),
+    Footage("720p-10s", 10, 1280, 720),
+    Footage("1080p-10s", 10, 1920, 1080),
+    Footage("1080p-60s", 60, 1920, 1080),
+    Footage("2160p-10s", 10, 3840, 2160),
+)
+
+
+def make(footage: Footage, folder: Path) -> Path:
+    """The clip, made unless it is there."""
+    path = folder / f"{footage.name}.mp4"
+    if path.exists():
+        return path
+    if footage.seconds <= PART:
+        return _encode(path, footage)
+    short = Footage(
+        f"{footage.width}x{footage.height}-{footage.people}-part", PART, footage.width,
+        footage.height, footage.people,
+    )  # fmt: skip
+    return _repeat(make(short, folder), path, footage.seconds // PART)
+
+
+def _portraits() -> tuple[Image, Image]:
+    with get_sample_data("grace_hopper.jpg") as file:
+        coded = np.frombuffer(file.read(), np.uint8)
+    officer = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]
+    return data.astronaut(), np.ascontiguousarray(officer[:, :512])
+
+
+def _shots(footage: Footage) -> list[Image]:
+    """What the camera sees, larger than the frame."""
+    width, height = int(footage.width * ROOM), int(footage.height * ROOM)
+    astronaut, officer = _portraits()
+    coffee = cv2.resize(data.coffee(), (width, height), interpolation=cv2.INTER_CUBIC)
+
+    def stand(people: list[Image]) -> Image:
+        """People side by side in front of the coffee table, in as many rows as they need."""
+        rows = 1 if len(people) <= 3 else 2 if len(people) <= 8 else 4
+        columns = -(-len(people) // rows)
+        scene = coffee.copy()
+        side = int(min(height / rows, width / columns))
+        for number, person in enumerate(people):
+            row, column = divmod(number, columns)
+            left = int((column + 0.5) * width / columns - side / 2)
+            top = height - (rows - row) * side
+            small = person[: person.shape[1]]
+            scene[top : top + side, left : left + side] = cv2.resize(
+                small, (side, side), interpolation=cv2.INTER_CUBIC
+            )
+        return scene
+
+    if footage.people is not None:
+        return [stand([(astronaut, officer)[n % 2] for n in range(footage.people)])]
+    return [stand([astronaut]), stand([officer]), stand([astronaut, officer]), coffee]
+
+
+def _frames(footage: Footage) -> Iterator[Image]:
+    rng = np.random.default_rng(0)
+    shots = _shots(footage)
+    room = shots[0].shape[1] - footage.width, shots[0].shape[0] - footage.height
+    grain = rng.normal(0, 3, (footage.height + 64, footage.width + 64, 1)).astype(np.int8)
+    for number in range(footage.seconds * RATE):
+        shot = shots[number // (SHOT * RATE) % len(shots)]
+        x = (0.5 + 0.45 * np.sin(number / 23)) * room[0]
+        y = (0.5 + 0.45 * np.sin(number / 31 + 1)) * room[1]
+        centre = x + footage.width / 2, y + footage.height / 2
+        frame = cv2.getRectSubPix(shot, (footage.width, footage.height), centre)
+        dx, dy = rng.integers(0, 64, 2)
+        film = grain[dy : dy + footage.height, dx : dx + footage.width]
+        noisy = cv2.add(frame, np.repeat(film, 3, axis=2).astype(np.int16), dtype=cv2.CV_8U)
+        yield np.asarray(noisy)
+
+
+def _encode(path: Path, footage: Footage) -> Path:
+    part = path.with_name(path.name + ".part")
+    with av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": "23", "preset": "fast"})
+        stream.width, stream.height = footage.width, footage.height
+        stream.pix_fmt = "yuv420p"
+        for image in _frames(footage):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return part.replace(path)
+
+
+def _repeat(short: Path, path: Path, times: int) -> Path:
+    """The same packets again and again, with later time stamps: nothing is encoded anew."""
+    part = path.with_name(path.name + ".part")
+    with av.open(str(part), "w", format="mp4") as container:
+        made = None
+        for number in range(times):
+            with av.open(str(short)) as source:
+                stream = source.streams.video[0]
+                made = made or container.add_stream_from_template(stream)
+                shift = number * round(PART / stream.time_base)
+                for packet in source.demux(stream):
+                    if packet.dts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = made
+                    container.mux(packet)
+    return part.replace(path)
