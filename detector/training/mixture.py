@@ -6,15 +6,18 @@ if there is one. Both go through the same degradation, so that neither codec nor
 tells a source.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from detector.errors import UserError
 from detector.faces import FaceFinder, cut, describe, resize, square_around
-from detector.records import Image, KeyFrame
+from detector.records import Image as Pixels
+from detector.records import KeyFrame
 from detector.settings import Progress, silent
 from detector.training.datasets import Row
 from detector.training.degradation import chance, deliver, light
@@ -92,7 +95,7 @@ class Mixture:
         swapped = [len(self.clips[k]) for k in ("swapped", "reenacted")]
         self.reenacted = swapped[1] / max(1, sum(swapped))
 
-    def pair(self, seed: tuple[int, ...]) -> tuple[Image, Image, int]:
+    def pair(self, seed: tuple[int, ...]) -> tuple[Pixels, Pixels, int]:
         """A real and a fake crop, side x side, and the fake's label."""
         rng = np.random.default_rng((*seed, 11))
         kind = str(rng.choice(self.kinds, p=self.weights))
@@ -118,12 +121,12 @@ class Mixture:
 
     def _show(
         self, real: Row, fake: Row, rng: np.random.Generator, label: int
-    ) -> tuple[Image, Image, int]:
+    ) -> tuple[Pixels, Pixels, int]:
         look = int(rng.integers(2**32))
         made = [self._read(row, np.random.default_rng(look)) for row in (real, fake)]
         return made[0], made[1], label
 
-    def _read(self, row: Row, rng: np.random.Generator) -> Image:
+    def _read(self, row: Row, rng: np.random.Generator) -> Pixels:
         """The face as training shows it; rows that get the same `rng` are altered alike."""
         margin, degraded, mirrored = rng.uniform(*MARGINS), chance(rng, DEGRADED), chance(rng, 0.5)
         moved = rng.normal(0, SHIFT, 2)
@@ -142,7 +145,7 @@ class Mixture:
         return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
 
-def box_of(row: Row, image: Image) -> tuple[int, int, int, int]:
+def box_of(row: Row, image: Pixels) -> tuple[int, int, int, int]:
     """The face's box inside the crop; all of it where none is known."""
     if row.right:
         return row.left, row.top, row.right, row.bottom
@@ -198,12 +201,12 @@ def find_video_portraits(
         near = min(faces, key=lambda pair: pair[0], default=None)
         if near is not None and near[0] < 0.3 * (row.right - row.left):
             found.append(to_portrait(row, image, near[1].landmarks))
-    if cache is not None:
+    if cache is not None and found:
         save_portraits(cache, found)
     return found
 
 
-def to_portrait(row: Row, image: Image, landmarks: np.ndarray) -> Portrait:
+def to_portrait(row: Row, image: Pixels, landmarks: np.ndarray) -> Portrait:
     """A crop and the landmarks in it, with the room around the face that the forger wants."""
     at = square_around(box_of(row, image), PORTRAIT_MARGIN)
     whole = cut(image, at)
@@ -220,25 +223,43 @@ def to_portrait(row: Row, image: Image, landmarks: np.ndarray) -> Portrait:
 
 
 def check_rows(rows: Sequence[tuple[Path, Row]], left_out: Sequence[str]) -> None:
-    """A UserError that names the first row that cannot be learned from."""
-    known = {row.dataset for _, row in rows}
-    unknown = sorted(set(left_out) - known)
+    """A UserError that names the first line of an index that cannot be learned from."""
+    unknown = sorted(set(left_out) - {row.dataset for _, row in rows})
     if unknown:
         raise UserError("bad_setting", f"No data set is called {', '.join(unknown)}.")
-    for number, (folder, row) in enumerate(rows):
-        where = f"{folder / 'index.csv'}: {row.crop}"
-        if not (folder / row.crop).is_file():
-            raise UserError("no_data", f"{where} is not there.")
-        if row.kind != REAL and row.kind not in SIGN_OF:
-            raise UserError("no_data", f"{where} is of an unknown kind {row.kind!r}.")
-        if bool(row.fake) != (row.kind != REAL):
-            raise UserError("no_data", f"{where} is called {row.kind}, but fake is {row.fake}.")
-        if row.right and not (0 <= row.left < row.right and 0 <= row.top < row.bottom):
-            raise UserError("no_data", f"{where} has a box that is none (row {number + 2}).")
-    for name in (None, *left_out):
-        kept = {bool(r.fake) for _, r in rows if name is None or r.dataset == name}
-        if name is None and len(kept) < 2:
-            raise UserError("one_class", "The indices hold one class only.")
+    lines: Counter[Path] = Counter()
+    for folder, row in rows:
+        lines[folder] += 1
+        fault = _fault(folder, row)
+        if fault:  # the first line of a file holds the names
+            where = f"{folder / 'index.csv'}, line {lines[folder] + 1}"
+            raise UserError("no_data", f"{where}: {row.crop} {fault}.")
+    learned = [row for _, row in rows if row.dataset not in left_out]
+    if len({bool(row.fake) for row in learned}) < 2:
+        raise UserError("one_class", "What is left to learn from holds one class only.")
+    held = {row.video for _, row in rows if row.dataset in left_out}
+    both = next((row for row in learned if row.video in held), None)
+    if both is not None:
+        raise UserError(
+            "bad_setting",
+            f"The clip {both.video} of {both.dataset} is also one of a data set that is left out.",
+        )
+
+
+def _fault(folder: Path, row: Row) -> str | None:
+    """Why a row cannot be learned from."""
+    if not (folder / row.crop).is_file():
+        return "is not there"
+    if row.kind != REAL and row.kind not in SIGN_OF:
+        return f"is of an unknown kind {row.kind!r}"
+    if bool(row.fake) != (row.kind != REAL):
+        return f"is called {row.kind}, but fake is {row.fake}"
+    if row.right:
+        with Image.open(folder / row.crop, formats=("JPEG", "PNG")) as picture:
+            width, height = picture.size
+        if not (0 <= row.left < row.right <= width and 0 <= row.top < row.bottom <= height):
+            return f"has a box outside its {width} x {height} pixels"
+    return None
 
 
 def left_out_faces(

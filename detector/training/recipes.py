@@ -222,6 +222,10 @@ RECIPES: dict[str, Recipe] = {
     "test-clips": replace(
         _from_faces("test_rnn", **{**TEST, "batch": 12}), decoders=0, frames=3
     ),
+    "test-mixed": replace(
+        _from_faces("test_efficientnet", **TEST, level=None), decoders=0, mixed=Shares(),
+        margin=0.3, signs=SIGNS,
+    ),
     "test-labelled": _from_labels("test_efficientnet", "nothing: it takes seconds", **TEST),
     "test-sequence": replace(
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
@@ -230,7 +234,7 @@ RECIPES: dict[str, Recipe] = {
 """`larger` is how the default checkpoint in weights/ was made, in one go and before people were
 invented: it learns from where forgeries lie as well, at a steady rate. `embedded` is how the
 smaller one beside it was made, `embedded-cost-sensitive` the paper's loss on the same forgeries.
-The five tests take seconds."""
+The tests take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
