@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from detector import __version__
 from detector.errors import UserError, as_user_error, printable
+from detector.records import SIGNS
 from detector.settings import Progress, Settings
 
 Options = argparse.Namespace
@@ -146,6 +147,11 @@ def set_up_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=float, metavar="T", help="seconds; the most suspicious face by default"
     )
+    parser.add_argument(
+        "--sign", choices=SIGNS,
+        help="whose evidence is explained: that of a pasted face or of a drawn one; by default "
+        "what the verdict rests on",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--whole-person", action="store_true",
@@ -165,6 +171,7 @@ def run_explain(options: Options) -> int:
     from detector.explain.regions import describe_regions
     from detector.explain.trust import describe_trust
     from detector.pipeline import find_face, scan
+    from detector.verdict import deciding_sign
     from detector.weights import load_detector
 
     check_method(options.method)
@@ -177,7 +184,10 @@ def run_explain(options: Options) -> int:
         found = scan(options.clip, settings, detector=detector, progress=progress)
         person, face = find_face(found, options.time)
         progress("explanation", 0.0)
-        heatmap = explain(detector, face, method=options.method, trust=True, person=person.person)
+        heatmap = explain(
+            detector, face, method=options.method, trust=True, person=person.person,
+            sign=options.sign or deciding_sign(person),
+        )  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / f"{options.clip.stem}-{options.method}-{face.time:.2f}s"
     np.save(f"{stem}.npy", heatmap.values)
@@ -186,6 +196,7 @@ def run_explain(options: Options) -> int:
         "schema": 1,
         "file": options.clip.name,
         "method": options.method,
+        "sign": heatmap.sign,
         "time": round(face.time, 4),
         "person": person.person.id,
         "box": list(face.box),

@@ -18,6 +18,7 @@ from detector.records import Heatmap, Scan
 from detector.report import error_json, to_json, write_report
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
+from detector.verdict import deciding_sign
 from detector.video import CLIP_SUFFIXES
 from detector.weights import load_detector
 from detector.workers import spread
@@ -158,5 +159,8 @@ def scan_and_explain(
         return found, {}
     progress("explanation", 0.0)
     person, face = find_face(found)
-    heatmap = explain(detector, face, method=method, trust=True, person=person.person)
+    heatmap = explain(
+        detector, face, method=method, trust=True, person=person.person,
+        sign=deciding_sign(person),
+    )  # fmt: skip
     return found, {method: heatmap}

@@ -248,6 +248,11 @@ def _suspicion(person: PersonVerdict) -> tuple[bool, float]:
     return person.verdict.label is Label.MANIPULATED, person.verdict.probability or 0.0
 
 
+def deciding_sign(person: PersonVerdict) -> str | None:
+    """The kind of traces of which a person shows most."""
+    return max(person.verdict.signs, key=person.verdict.signs.__getitem__, default=None)
+
+
 def by_suspicion(people: Sequence[PersonVerdict]) -> list[PersonVerdict]:
     """The most suspicious first; those who could not be judged last."""
     return sorted(people, key=_suspicion, reverse=True)

@@ -5,7 +5,7 @@ from clips import make_face, texture
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget
 
-from detector.architectures import Architecture, Network
+from detector.architectures import Architecture, Network, build_network
 from detector.charts import colour_heatmap, overlay, overlay_on_frame
 from detector.errors import UserError
 from detector.explain import METHODS, PAPER, explain, explain_all, explain_person
@@ -14,7 +14,7 @@ from detector.explain.regions import describe_regions, region_masks, share_regio
 from detector.explain.scorecam import faster_scorecam
 from detector.explain.smoothgrad import smoothgrad
 from detector.explain.trust import describe_trust, judge_maps, random_map, rank_correlation
-from detector.records import Calibration, Face, Heatmap, ModelInfo, Person
+from detector.records import SIGNS, Calibration, Face, Heatmap, ModelInfo, Person
 from detector.scoring import Detector
 
 SIDE = 32
@@ -245,3 +245,23 @@ def test_weak_map_is_drawn_weak_beside_a_strong_one() -> None:
     assert colour_heatmap(weak, 1.0).mean() < colour_heatmap(strong, 1.0).mean()
     image = np.full((4, 4, 3), 100, np.uint8)
     assert np.array_equal(overlay(image, np.zeros((4, 4))), image)
+
+
+def test_the_map_is_of_the_sign_asked_for_or_of_the_stronger_one() -> None:
+    torch.manual_seed(0)
+    network = build_network("test_efficientnet", signs=SIGNS)
+    head = network.backbone.get_classifier()
+    with torch.no_grad():
+        head.weight.normal_(std=0.5)
+        head.bias.copy_(torch.tensor([-9.0, 9.0]))
+    info = ModelInfo("test", "path", "0", False)
+    two = Detector(info, network.eval(), Calibration(signs=SIGNS), 0.3, torch.device("cpu"))
+    face = make_face(0)
+    strongest = explain(two, face, method="gradcam")
+    pasted, drawn = (explain(two, face, method="gradcam", sign=sign) for sign in SIGNS)
+    assert strongest.sign == drawn.sign == "drawn"
+    assert pasted.sign == "pasted"
+    assert np.array_equal(strongest.values, drawn.values)
+    assert not np.allclose(pasted.values, drawn.values)
+    with pytest.raises(UserError, match="not 'voice'"):
+        explain(two, face, method="gradcam", sign="voice")
