@@ -19,6 +19,9 @@ from detector.training.evaluate import (
     decide_held_out,
     figures_of,
     find_labelled,
+    scale_signs,
+    scaled,
+    tail_of,
 )
 from detector.training.painter import Enlarger
 from detector.training.recipes import RECIPES, find_recipe, start_network
@@ -59,6 +62,35 @@ def test_figures_by_hand() -> None:
     assert figures["auc"][1] <= figures["auc"][0] <= figures["auc"][2]
     assert figures["verdicts"]["real"]["manipulated"]["of"] == 40
     assert figures["clips"] == 80
+
+
+def two_signs(number: int, kind: str, pasted: float, drawn: float) -> ClipScore:
+    clip = LabelledClip(Path(f"{number}.mp4"), kind != "real", kind, "set", "m", f"g{number}")
+    noise = np.random.default_rng(number).normal(0, 0.3, (30, 2))
+    return ClipScore(clip, np.array([pasted, drawn]) + noise)
+
+
+def test_each_sign_is_scaled_by_its_own_fakes_and_both_decide() -> None:
+    # The drawing logit is ten times as wide as the other, and shifted.
+    scores = [two_signs(n, "real", -2 + n / 20, -40 + n) for n in range(40)]
+    scores += [two_signs(100 + n, "swapped", 1 + n / 20, -40 + n) for n in range(40)]
+    scores += [two_signs(200 + n, "animated", -2 + n / 20, 20 + n) for n in range(40)]
+    scales = scale_signs(scores)
+    assert scales[1].temperature > 5 * scales[0].temperature
+    even = [scaled(s, scales) for s in scores]
+    calibration = calibrate(even)
+    assert calibration.signs == ("pasted", "drawn")
+    found = [decide(s, calibration) for s in even]
+    assert sum(v is Label.MANIPULATED for v in found[:40]) <= 2
+    assert sum(v is Label.MANIPULATED for v in found[40:80]) >= 20
+    assert sum(v is Label.MANIPULATED for v in found[80:]) >= 20
+    with pytest.raises(UserError, match="every sign"):
+        scale_signs(scores[:80])
+
+
+def test_the_tail_of_an_exponential_is_its_scale() -> None:
+    drawn = np.random.default_rng(0).exponential(2.0, 20_000)
+    assert tail_of(drawn.tolist()) == pytest.approx(2.0, rel=0.05)
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
