@@ -256,6 +256,10 @@ class InContext(Network):
         )
         return self.network.judge(whole).mean(1)
 
+    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The same as one column, (n, 1)."""
+        return self(pictures)[:, None]
+
 
 class OneSign(Network):
     """A network as it answers one of its questions: its logit is that sign's alone."""
