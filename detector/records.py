@@ -33,6 +33,9 @@ SIGNS = "pasted", "drawn"
 face, a moved mouth). *Drawn*: a generator made every pixel (an animated portrait, an invented
 person)."""
 
+SIGN_TEXT = {"pasted": "a face pasted in", "drawn": "a generated face"}
+"""How each kind of traces is named to a person."""
+
 LABEL_TEXT = {
     Label.MANIPULATED: "Signs of manipulation",
     Label.NO_SIGNS: "No signs of manipulation found",

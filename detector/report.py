@@ -15,6 +15,7 @@ from detector.charts import draw_boxes, overlay, to_png
 from detector.errors import UserError, printable
 from detector.records import (
     LABEL_TEXT,
+    SIGN_TEXT,
     FaceScore,
     Heatmap,
     Label,
@@ -199,7 +200,8 @@ def _differences(at: tuple[str, ...], then: Any, now: Any) -> Iterator[str]:
 def _agree(at: tuple[str, ...], then: Any, now: Any) -> bool:
     if type(then) in (int, float) and type(now) in (int, float):
         named = [part for part in at if not part.isdigit()]
-        return abs(then - now) <= TOLERANCES.get(named[-1], TOLERANCES.get(named[0], 1e-9))
+        allowed = [TOLERANCES[part] for part in named if part in TOLERANCES]
+        return abs(then - now) <= (allowed[-1] if allowed else 1e-9)
     return type(then) is type(now) and then == now
 
 
@@ -228,12 +230,20 @@ def describe_verdict(label: str, probability: float | None, interval: Any) -> st
     return f"{text} (probability {shown}, between {low} and {high})"
 
 
+def describe_signs(signs: Mapping[str, float]) -> str:
+    """The probability of each kind of traces, in words."""
+    shown = [f"{SIGN_TEXT[name]} {show_probability(value, '.2f')}" for name, value in signs.items()]
+    return f"Signs of {', of '.join(shown)}"
+
+
 def to_text(report: Mapping[str, Any]) -> str:
     """The scan as the command line prints it."""
     if "error" in report:
         return f"{report['file']}\n  {report['error']['message']} [{report['error']['code']}]"
     verdict = describe_verdict(report["verdict"], report["probability"], report["interval"])
     lines = [report["file"], f"  {verdict}"]
+    if len(report.get("signs", {})) > 1:
+        lines.append(f"  {describe_signs(report['signs'])}")
     lines += [f"  {reason}" for reason in report["reasons"]]
     if len(report["people"]) > 1:
         for person in report["people"]:

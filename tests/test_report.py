@@ -1,0 +1,28 @@
+from copy import deepcopy
+from typing import Any
+
+from detector.report import compare, to_text
+
+REPORT: dict[str, Any] = {
+    "schema": 1, "file": "clip.mp4", "sha256": "0", "verdict": "manipulated", "probability": 0.93,
+    "interval": [0.9, 0.96], "signs": {"pasted": 0.93, "drawn": 0.04}, "person": 1, "reasons": [],
+    "people": [
+        {"id": 1, "verdict": "manipulated", "probability": 0.93, "interval": [0.9, 0.96],
+         "signs": {"pasted": 0.93, "drawn": 0.04}, "reasons": [], "faces": []},
+    ],
+    "model": {"sha256": "1"}, "warnings": [],
+}  # fmt: skip
+
+
+def test_signs_are_told_in_words() -> None:
+    assert "Signs of a face pasted in 0.93, of a generated face 0.04" in to_text(REPORT)
+    single = {**REPORT, "signs": {"pasted": 0.93}}
+    assert "Signs of a face pasted in" not in to_text(single)
+
+
+def test_a_persons_signs_may_differ_by_rounding_and_no_more() -> None:
+    rounded, edited = deepcopy(REPORT), deepcopy(REPORT)
+    rounded["people"][0]["signs"]["drawn"] = 0.0405
+    edited["people"][0]["signs"]["drawn"] = 0.4
+    assert compare(rounded, REPORT) == []
+    assert compare(edited, REPORT) == ["people 1 signs drawn: 0.4 then, 0.04 now"]
