@@ -198,14 +198,23 @@ class Clip:
 
     def _choose_stream(self) -> "av.video.stream.VideoStream":
         assert self._container is not None
-        for stream in self._container.streams.video:
-            if not stream.disposition & av.stream.Disposition.attached_pic:
+        pictures = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & av.stream.Disposition.attached_pic
+        ]
+        if not pictures:
+            raise UserError(
+                "no_video_stream", f"{self.file.name} holds no pictures, only sound or data."
+            )
+        for stream in pictures:
+            if stream.codec_context is not None:  # there is a decoder for it
                 stream.thread_type = "AUTO"
                 stream.codec_context.thread_count = min(THREADS, os.cpu_count() or 1)
                 stream.codec_context.options = {"max_pixels": str(self.settings.max_pixels)}
                 return stream
         raise UserError(
-            "no_video_stream", f"{self.file.name} holds no pictures, only sound or data."
+            "unreadable_video", f"{self.file.name} is coded in a way that is not known here."
         )
 
     def _describe(self) -> VideoInfo:

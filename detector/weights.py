@@ -83,7 +83,7 @@ class Catalogue:
 @cache
 def read_catalogue(folder: Path = FOLDER) -> Catalogue:
     """The catalogue of a folder of weights."""
-    stored = json.loads((folder / "catalogue.json").read_text())
+    stored = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
     entries = {
         name: Entry(
             name=name,

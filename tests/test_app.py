@@ -112,7 +112,7 @@ def test_from_upload_to_report(page: Page, tmp_path: Path) -> None:
         page.locator("#files a", has_text="KB").first.click()
     path = tmp_path / "report.json"
     download.value.save_as(path)
-    report = json.loads(path.read_text())
+    report = json.loads(path.read_text(encoding="utf-8"))
     assert report["file"] == "manipulated.mp4"
     assert len(report["people"]) == 1
 

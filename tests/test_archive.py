@@ -30,7 +30,7 @@ def test_an_archive_over_ray(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        (tmp_path / "bad.mp4").write_text("no video")
+        (tmp_path / "bad.mp4").write_text("no video", encoding="utf-8")
         given = [str(face_video), str(tmp_path), str(tmp_path / "missing")]
         options = ["--weights", str(checkpoint), "--key-frames", "3", "--jsonl", "-"]
         assert main(["scan", *given, *options, "--ray"]) == 1
@@ -125,7 +125,7 @@ def test_odd_names_do_not_stop_the_rest(
     given = name
     if code == "unreadable_video":
         given = os.fsdecode(os.fsencode(tmp_path) + b"/" + os.fsencode(name))
-        Path(given).write_text("no video")
+        Path(given).write_text("no video", encoding="utf-8")
     odd, done = scan_lines([given, str(face_video)], checkpoint, capsys)
     assert odd["error"]["code"] == code
     assert "error" not in done

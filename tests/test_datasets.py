@@ -45,7 +45,7 @@ def faceforensics(root: Path) -> None:
     pairs = {"train": [["071", "054"]], "val": [["000", "003"]], "test": [["183", "253"]]}
     (root / "splits").mkdir(parents=True)
     for split, ids in pairs.items():
-        (root / "splits" / f"{split}.json").write_text(json.dumps(ids))
+        (root / "splits" / f"{split}.json").write_text(json.dumps(ids), encoding="utf-8")
         for a, b in ids:
             for compression in ("c23", "c40"):
                 for name in (a, b):
@@ -78,7 +78,8 @@ def celebdf(root: Path, make=stand_in) -> None:
         make(root / f"YouTube-real/0000{number}.mp4")
     (root / "List_of_testing_videos.txt").write_text(
         "1 YouTube-real/00000.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n"
-        "1 Celeb-synthesis/id1_id2_0000.mp4\n1 Celeb-real/id99_0000.mp4\n"
+        "1 Celeb-synthesis/id1_id2_0000.mp4\n1 Celeb-real/id99_0000.mp4\n",
+        encoding="utf-8",
     )
 
 
@@ -104,7 +105,7 @@ def test_dfdc(tmp_path: Path) -> None:
     }
     for name in ("a.mp4", "b.mp4"):
         stand_in(folder / name)
-    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     complaints: list[str] = []
     real, fake = READERS["dfdc"](tmp_path, complaints)
     assert (real.fake, fake.fake) == (False, True)
@@ -118,7 +119,8 @@ def test_deepfake_faces(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(
         "videoname,original_width,original_height,label,original\n"
         "a.mp4,1,1,REAL,NAN\nb.mp4,1,1,FAKE,a.mp4\nc.mp4,1,1,REAL,NAN\nc.mp4,1,1,FAKE,a.mp4\n"
-        "d.mp4,1,1,FAKE,a.mp4\n"
+        "d.mp4,1,1,FAKE,a.mp4\n",
+        encoding="utf-8",
     )
     complaints: list[str] = []
     found = READERS["deepfake_faces"](tmp_path, complaints)
@@ -164,7 +166,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         clip(root / "real" / f"r{number}.mp4")
         clip(root / "fake" / f"f{number}.mp4")
-    (root / "real" / "broken.mp4").write_text("no video")
+    (root / "real" / "broken.mp4").write_text("no video", encoding="utf-8")
     cv2.imwrite(str(root / "fake" / "noface.png"), np.full((90, 90, 3), 128, np.uint8))
     out = root / "prepared"
     rows, left_out = prepare("folder", root, out, key_frames=2, workers=2)
@@ -251,7 +253,7 @@ def test_labelled_recipe_trains_and_is_evaluated(
         "--device", "cpu", "--leaky",
     ])  # fmt: skip
     assert code == 0
-    header = (run / "log.csv").read_text().splitlines()[0]
+    header = (run / "log.csv").read_text(encoding="utf-8").splitlines()[0]
     assert {"val", "val_accuracy", "val_leak_free"} <= set(header.split(","))
     capsys.readouterr()
     code = main([
@@ -261,7 +263,7 @@ def test_labelled_recipe_trains_and_is_evaluated(
     assert code == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["frames"]["confusion"]
-    assert "confusion" in (tmp_path / "out" / "table.md").read_text()
+    assert "confusion" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
 def test_other_frames_than_key_frames(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_train_evaluate_and_calibrate_end_to_end(
     assert len(list((tmp_path / "located" / "invented").glob("*.png"))) == 3
     moving = ["train", "test-clips", *arguments[2:5], str(tmp_path / "moving"), *arguments[6:]]
     assert main([*moving, "--device", "cpu"]) == 0
-    assert "held_clean" in (tmp_path / "moving" / "log.csv").read_text()
+    assert "held_clean" in (tmp_path / "moving" / "log.csv").read_text(encoding="utf-8")
     assert load_detector(weights=tmp_path / "moving" / "best.safetensors").in_sequence
     capsys.readouterr()
 
@@ -140,7 +140,7 @@ def test_train_evaluate_and_calibrate_end_to_end(
         (clips / label).mkdir(parents=True)
         for number in range(3):
             write_clip(clips / label / f"{label}{number}.mp4", face_clip(6 + number))
-    (clips / "real" / "broken.mp4").write_text("no video")
+    (clips / "real" / "broken.mp4").write_text("no video", encoding="utf-8")
     calibrated = tmp_path / "calibrated.safetensors"
     code = main([
         "evaluate", "--weights", str(best), "--data", str(clips), "--out", str(tmp_path / "out"),

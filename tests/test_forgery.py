@@ -46,7 +46,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Portrait]:
     folder = tmp_path_factory.mktemp("faces")
     for name, image in (("a", portrait()), ("b", other_portrait())):
         cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1])
-    (folder / "broken.jpg").write_text("no image")
+    (folder / "broken.jpg").write_text("no image", encoding="utf-8")
     cv2.imwrite(str(folder / "noface.png"), np.full((90, 90, 3), 128, np.uint8))
     cache = folder / "cache.npz"
     found = find_portraits(folder, cache)

@@ -34,7 +34,7 @@ def room_of(path: Path) -> str:
 
 def imports_of(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -73,3 +73,18 @@ def test_import_is_cheap(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+TEXT = {"read_text", "write_text"}
+
+
+def test_text_files_are_utf8_on_every_system() -> None:
+    """What Windows takes for text by default is not UTF-8."""
+    bare = []
+    for path in [*ROOT.parent.glob("*.py"), *ROOT.parent.glob("*/*.py"), *ROOT.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in TEXT:
+                named = {keyword.arg for keyword in node.keywords}
+                if "encoding" not in named:
+                    bare.append(f"{path.name}:{node.lineno}")
+    assert bare == []

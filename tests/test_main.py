@@ -24,9 +24,9 @@ def test_jsonl_goes_on_after_a_bad_file(
 ) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
-    (folder / "a.mp4").write_text("no video")
+    (folder / "a.mp4").write_text("no video", encoding="utf-8")
     write_clip(folder / "b.mp4", [texture(1, 160, 120)] * 3)
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.txt").write_text("not looked at", encoding="utf-8")
     code = main([
         "scan", str(folder), str(face_video), str(tmp_path / "gone.mp4"),
         "--weights", str(checkpoint), "--jsonl", "-", "--key-frames", "4",
@@ -141,7 +141,7 @@ def test_nothing_but_json_on_standard_output(checkpoint: Path, face_video: Path)
 
 
 def test_readme_lists_every_code() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert [code for code in CODES if f"`{code}`" not in readme] == []
 
 

@@ -78,7 +78,7 @@ def test_report_round_trip(detector: Detector, face_video: Path, tmp_path: Path)
     assert compare(report, to_json(found)) == []
     report["probability"] = 0.9999
     assert "probability" in compare(report, to_json(found))[0]
-    page = (tmp_path / "report" / "report.html").read_text()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "data:image/png" in page
     assert "http" not in page
 
@@ -86,7 +86,7 @@ def test_report_round_trip(detector: Detector, face_video: Path, tmp_path: Path)
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', "nonsense"])
 def test_bad_reports_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "report.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         read_report(path)
     assert caught.value.code == "bad_report"

@@ -117,11 +117,11 @@ def test_a_spoilt_graph_is_refused(graph: Path) -> None:
         Graph(graph)
     assert caught.value.code == "weights_mismatch"
     weights.write_bytes(whole)
-    text = graph.read_text()
-    graph.write_text(text.replace("PReLU", "Einsum"))
+    text = graph.read_text(encoding="utf-8")
+    graph.write_text(text.replace("PReLU", "Einsum"), encoding="utf-8")
     with pytest.raises(UserError, match="Einsum"):
         Graph(graph)
-    graph.write_text(text[: len(text) // 2])
+    graph.write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(UserError) as caught:
         Graph(graph)
     assert caught.value.code == "weights_corrupt"

@@ -212,7 +212,9 @@ def flat_network() -> Network:
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     here = Path(__file__).parent
-    script.write_text(TWO_PROCESSES.format(root=str(here.parent), tests=str(here)))
+    script.write_text(
+        TWO_PROCESSES.format(root=str(here.parent), tests=str(here)), encoding="utf-8"
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     for prefix, name in (([sys.executable], "one"), ([*command, "--standalone"], "two")):
         done = subprocess.run(

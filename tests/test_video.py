@@ -122,7 +122,7 @@ def bad_file(kind: str, folder: Path) -> Path:
     if kind == "empty":
         path.touch()
     elif kind == "text":
-        path.write_text("This is no video. " * 100)
+        path.write_text("This is no video. " * 100, encoding="utf-8")
     elif kind == "truncated":
         whole = write_clip(folder / "whole.mp4", frames_of(count=50))
         path.write_bytes(whole.read_bytes()[:2000])
@@ -213,23 +213,29 @@ def disguise(kind: str, folder: Path) -> Path:
     clip = write_clip(folder / "secret.ts", frames_of())
     path = folder / "evil.mp4"
     if kind == "playlist":
-        path.write_text(PLAYLIST.format(clip=clip) + "#EXT-X-ENDLIST\n")
+        path.write_text(PLAYLIST.format(clip=clip) + "#EXT-X-ENDLIST\n", encoding="utf-8")
     elif kind == "endless playlist":
-        path.write_text(PLAYLIST.format(clip=clip))
+        path.write_text(PLAYLIST.format(clip=clip), encoding="utf-8")
     elif kind == "concat":
-        path.write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+        path.write_text(f"ffconcat version 1.0\nfile {clip.name}\n", encoding="utf-8")
     elif kind == "dash":
         path.write_text(
             '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
             f'<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>'
-            f"file:{clip}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+            f"file:{clip}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+            encoding="utf-8",
         )
     elif kind == "sdp":
-        path.write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\n")
+        path.write_text(
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\n", encoding="utf-8"
+        )
     elif kind == "PostScript":
-        path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshow\n")
+        path.write_text(
+            "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshow\n",
+            encoding="utf-8",
+        )
     elif kind == "subtitles":
-        path.write_text(f"#EXTM3U\n#EXTINF:1,\nconcat:{clip}|{clip}\n")
+        path.write_text(f"#EXTM3U\n#EXTINF:1,\nconcat:{clip}|{clip}\n", encoding="utf-8")
     return path
 
 

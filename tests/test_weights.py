@@ -299,7 +299,7 @@ def test_push_uploads_checkpoint_and_card(
 ) -> None:
     path = tmp_path / "tiny.safetensors"
     path.write_bytes(checkpoint.read_bytes())
-    (tmp_path / "MODEL_CARD.md").write_text("# Card")
+    (tmp_path / "MODEL_CARD.md").write_text("# Card", encoding="utf-8")
     sent = []
 
     class StandIn:

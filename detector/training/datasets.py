@@ -85,7 +85,7 @@ def read_faceforensics(root: Path, complaints: list[str]) -> list[Source]:
     for split in SPLITS:
         for place in (root / "splits" / f"{split}.json", root / f"{split}.json"):
             if place.is_file():
-                for pair in json.loads(place.read_text()):
+                for pair in json.loads(place.read_text(encoding="utf-8")):
                     split_of |= dict.fromkeys(map(str, pair), split)
                 break
     if not split_of:
@@ -120,7 +120,7 @@ def read_celebdf(root: Path, complaints: list[str]) -> list[Source]:
     listed: dict[str, bool] = {}
     tests = root / "List_of_testing_videos.txt"
     if tests.is_file():
-        for line in tests.read_text().splitlines():
+        for line in tests.read_text(encoding="utf-8").splitlines():
             if line.strip():
                 real, name = line.split(maxsplit=1)
                 listed[name.strip()] = real == "0"
@@ -151,7 +151,7 @@ def read_dfdc(root: Path, complaints: list[str]) -> list[Source]:
     if not metadata:
         raise UserError("no_data", f"There is no metadata.json below {root}.")
     for file in metadata:
-        for name, values in sorted(json.loads(file.read_text()).items()):
+        for name, values in sorted(json.loads(file.read_text(encoding="utf-8")).items()):
             path = file.parent / name
             if not path.is_file():
                 complaints.append(f"{path}: named in metadata.json, but not there")

@@ -379,8 +379,8 @@ def evaluate(
         figures["robustness"] = sweep(faces, detector, progress)
         draw_curves(figures["robustness"]).savefig(out / "robustness.png", dpi=110)
     figures["calibration"] = {k: v for k, v in asdict(calibration).items() if k != "real_logits"}
-    (out / "figures.json").write_text(json.dumps(figures, indent=1))
-    (out / "table.md").write_text(to_markdown(figures))
+    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "table.md").write_text(to_markdown(figures), encoding="utf-8")
     with (out / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "fake", "kind", "dataset", "group", "logit", "probability"])
@@ -426,7 +426,7 @@ def evaluate_all(
             cells.append(_cell(figures["auc"]))
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     table = "\n".join(lines) + "\n"
-    (out / "matrix.md").write_text(table)
+    (out / "matrix.md").write_text(table, encoding="utf-8")
     return table
 
 

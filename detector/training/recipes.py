@@ -502,7 +502,7 @@ def _run(
             about={"training": training, "figures": measured, "licence": licence},
         )  # fmt: skip
 
-    (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1))
+    (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
     settings = replace(recipe.settings, weights=(float(weights[0]), float(weights[1])))
     log = train(
         network, make, crops_each, validations, out, settings,

@@ -1,0 +1,185 @@
+"""Damaged files of every kind, scanned: does anything but an answer or a coded error come back?
+
+    python -m benchmarks.fuzz [--each N] [--kinds mp4 png ...] [--seed S]
+
+Prints a table. Fails on a crash of this process, on a hang beyond the limit, on an answer without a
+code, on files left behind, and on memory that does not come back.
+"""
+
+import argparse
+import gc
+import io
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import PIL.Image
+import pillow_heif
+
+from detector.errors import UserError
+from detector.fence import fence
+from detector.pipeline import scan
+from detector.scoring import Scorer
+from detector.settings import Settings
+from detector.weights import load_detector
+
+pillow_heif.register_heif_opener()
+
+CODECS = {
+    "mp4": "libx264", "mov": "libx264", "mkv": "libx264", "webm": "libvpx-vp9", "avi": "mpeg4",
+    "gif": "gif", "mpg": "mpeg2video", "ts": "mpeg2video",
+}  # fmt: skip
+PICTURES = ("jpg", "png", "webp", "heic", "avif", "bmp", "tiff")
+KINDS = (*CODECS, *PICTURES)
+LIMIT = 10.0  # seconds of decoding; a damaged file of this size takes a small part of one
+FILE_CODES = {
+    "unreadable_video", "no_video_stream", "no_frames", "frame_too_large", "decode_timeout",
+    "empty_file",
+}  # fmt: skip
+"""What a damaged file may be answered with."""
+
+
+def make_picture(seed: int, width: int = 96, height: int = 72) -> np.ndarray:
+    """A random picture with structure."""
+    rng = np.random.default_rng(seed)
+    small = PIL.Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    return np.asarray(small.resize((width, height), PIL.Image.Resampling.BICUBIC))
+
+
+def make_file(kind: str, frames: int = 12) -> bytes:
+    """A sound file of a kind."""
+    buffer = io.BytesIO()
+    if kind in PICTURES:
+        names = {"jpg": "JPEG", "heic": "HEIF"}
+        PIL.Image.fromarray(make_picture(1)).save(buffer, names.get(kind, kind.upper()))
+        return buffer.getvalue()
+    formats = {"mkv": "matroska", "mpg": "mpeg", "ts": "mpegts"}
+    with av.open(buffer, "w", format=formats.get(kind, kind)) as container:
+        stream = container.add_stream(CODECS[kind], rate=25)
+        stream.width, stream.height = 96, 72
+        stream.pix_fmt = "rgb8" if kind == "gif" else "yuv420p"
+        for seed in range(frames):
+            frame = av.VideoFrame.from_ndarray(make_picture(seed // 3), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """The file with one kind of damage, more often near its head, where sizes and counts stand."""
+    mutant = bytearray(data)
+    head = int(rng.choice([64, 512, 4096, len(data)]))
+    place = int(rng.integers(min(head, len(data))))
+    damage = rng.integers(6)
+    if damage == 0:  # single bytes
+        for at in rng.integers(0, min(head, len(data)), int(rng.integers(1, 20))):
+            mutant[at] = rng.integers(256)
+    elif damage == 1:  # cut off
+        del mutant[max(1, place) :]
+    elif damage == 2:  # a size or a count of an absurd value
+        values = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, int(rng.integers(2**32)))
+        value = values[int(rng.integers(len(values)))]
+        mutant[place : place + 4] = value.to_bytes(4, "big" if rng.integers(2) else "little")
+    elif damage == 3:  # zeros
+        mutant[place : place + int(rng.integers(1, 400))] = bytes(int(rng.integers(1, 400)))
+    elif damage == 4:  # a part twice
+        mutant[place:place] = mutant[place : place + int(rng.integers(1, 2000))]
+    else:  # a part of one place at another
+        other = int(rng.integers(len(data)))
+        length = int(rng.integers(1, 64))
+        mutant[place : place + length] = data[other : other + length]
+    return bytes(mutant) or b"\0"
+
+
+@dataclass
+class Tally:
+    """What came back for the files of one kind."""
+
+    kind: str
+    answers: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+def attack(kind: str, each: int, seed: int, detector: Scorer, folder: Path) -> Tally:
+    """Scan `each` damaged files of a kind."""
+    whole, tally = make_file(kind), Tally(kind)
+    path = folder / f"file.{kind}"
+    settings = Settings(key_frames=2, max_decode_time=LIMIT)
+    for number in range(each):
+        path.write_bytes(mutate(whole, np.random.default_rng([seed, number])))
+        began = time.monotonic()
+        try:
+            scan(path, settings, detector=detector)
+            answer = "scanned"
+        except UserError as error:
+            answer = error.code
+            if error.code not in FILE_CODES:
+                tally.wrong.append(f"{kind} {seed} {number}: {error.code}")
+        except Exception as error:  # noqa: BLE001  what this command looks for
+            answer = "crash"
+            tally.wrong.append(f"{kind} {seed} {number}: {error!r}")
+        tally.answers[answer] += 1
+        tally.slowest = max(tally.slowest, time.monotonic() - began)
+    path.unlink()
+    return tally
+
+
+def memory() -> float:
+    """What this process and the decoders hold now, in MiB."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    total = 0.0
+    for pid in ("self", *(str(d._process.pid) for d in fence()._warm)):
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        total += int(text.partition("VmRSS:")[2].split()[0]) / 1024
+    return total
+
+
+def run(kinds: list[str], each: int, seed: int) -> Iterator[Tally]:
+    """Every kind in turn."""
+    detector = load_detector("default", device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        for kind in kinds:
+            yield attack(kind, each, seed, detector, Path(folder))
+            left = [p.name for p in Path(folder).iterdir()]
+            if left:
+                raise SystemExit(f"files left behind: {left}")
+        tempfile.tempdir = None
+
+
+def main() -> int:
+    """Attack, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--each", type=int, default=1000, metavar="N")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    codes = ["scanned", *sorted(FILE_CODES - {"empty_file"})]
+    print("| file | " + " | ".join(codes) + " | other | slowest, s | memory, MiB |")
+    print("|---" * (len(codes) + 4) + "|")
+    wrong: list[str] = []
+    for tally in run(options.kinds, options.each, options.seed):
+        gc.collect()
+        other = sum(tally.answers.values()) - sum(tally.answers[code] for code in codes)
+        counts = " | ".join(str(tally.answers[code]) for code in codes)
+        print(
+            f"| {tally.kind} | {counts} | {other} | {tally.slowest:.1f} | {memory():.0f} |",
+            flush=True,
+        )
+        wrong += tally.wrong
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
