@@ -144,8 +144,10 @@ def test_an_index_that_cannot_be_learned_from_is_refused(
 
 
 def test_an_unreadable_line_of_an_index_is_named(index: Path, tmp_path: Path) -> None:
-    lines = (index / "index.csv").read_text().splitlines()
-    (tmp_path / "index.csv").write_text("\n".join([*lines[:3], lines[3].replace(",60,", ",wide,")]))
+    lines = (index / "index.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "index.csv").write_text(
+        "\n".join([*lines[:3], lines[3].replace(",60,", ",wide,")]), encoding="utf-8"
+    )
     with pytest.raises(UserError, match="line 4"):
         read_index(tmp_path / "index.csv")
 
@@ -197,7 +199,7 @@ def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(
     assert all(s.logits.shape == (3, 2) for s in scores)
     with (tmp_path / "out" / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
-    assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text()
+    assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text(encoding="utf-8")
 
 
 def test_sources_are_measured_one_by_one() -> None:
