@@ -4,7 +4,6 @@ It reads requests, one JSON object a line, and answers with a JSON object and pi
 asked believes none of it unchecked: see fence.py.
 """
 
-import ctypes
 import json
 import os
 import struct
@@ -71,7 +70,7 @@ def main() -> None:
             import traceback
 
             answers.put({"failed": "".join(traceback.format_exception(error))})
-        _give_memory_back()
+        sandbox.give_memory_back()
 
 
 def _listen(requests: "SimpleQueue[dict[str, Any]]") -> None:
@@ -143,14 +142,6 @@ def _shrink(image: "np.ndarray") -> "np.ndarray":
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _give_memory_back() -> None:
-    """To the system, where the C library can (glibc)."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 from detector.decoder import HEAD
 from detector.errors import CODES, LOG, UserError
 from detector.records import Curve, Image, KeyFrame, Provenance, VideoInfo
+from detector.sandbox import give_memory_back
 from detector.settings import Progress, Settings, silent
 
 DECODERS = max(2, min(4, os.cpu_count() or 2))  # at once; what they hold is limited each
@@ -351,6 +352,9 @@ def look(
     unknown = VideoInfo(os.fspath(path), 0, 0, Fraction(0), 0.0, None, "", 0)
     with fence().decoder(progress) as decoder:
         seen = Look(decoder, settings, progress, unknown)
-        seen.begin()
-        yield seen
-        seen.finish()
+        try:
+            seen.begin()
+            yield seen
+            seen.finish()
+        finally:
+            give_memory_back()

@@ -14,7 +14,8 @@ ORDER = [
     "errors", "records", "settings", "workers", "video", "provenance", "keyframes",
     "sandbox", "decoder", "fence", "masks", "mtcnn",
     "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
-    "pipeline", "archive", "stress", "training", "texts", "uploads", "interface", "__main__",
+    "pipeline", "archive", "stress", "training", "texts", "uploads", "turns", "interface",
+    "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 

@@ -6,6 +6,7 @@ import gradio as gr
 
 from detector.interface.layout import HERE, build_interface, say
 from detector.interface.sessions import temporary_folder
+from detector.turns import be_fair
 
 __all__ = ["build_interface", "launch"]
 
@@ -33,6 +34,7 @@ def launch(
     on_space = "SPACE_ID" in os.environ
     temporary_folder()
     blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
+    be_fair(blocks._queue)
     blocks.launch(
         server_name=None if on_space else "127.0.0.1",
         server_port=port,

@@ -1,0 +1,71 @@
+"""Whose turn it is: gradio's queue made fair, and told in words when it is full.
+
+Gradio serves whoever came first: one visitor with eight calls would keep all others waiting. Here
+one visitor never runs on all places of a kind, nor waits with more than a few calls.
+"""
+
+import os
+from collections import Counter
+from typing import Any
+
+WAITING_EACH = 8  # calls of one visitor that may wait
+
+FULL = (
+    "Too many visitors are waiting just now, and nothing was looked at. Please try again in a few "
+    "minutes, or run Unmask on your own machine."
+)
+FULL_EACH = (
+    f"{WAITING_EACH} of your calls are waiting already. Please wait for their answers, and send "
+    "this one again."
+)
+
+
+def be_fair(queue: Any) -> None:
+    """Have gradio's queue share its places."""
+    push, get_events = queue.push, queue.get_events
+
+    async def push_fairly(*, body: Any, request: Any, username: str | None) -> Any:
+        own = _visitor(body.session_hash, request)
+        lines = queue.event_queue_per_concurrency_id.values()
+        waiting = sum(_visitor_of(event) == own for line in lines for event in line.queue)
+        if waiting >= WAITING_EACH:
+            return False, FULL_EACH, "queue_full"
+        done, told, state = await push(body=body, request=request, username=username)
+        return done, FULL if state == "queue_full" else told, state
+
+    def get_events_fairly() -> Any:
+        running = Counter(
+            (event.concurrency_id, _visitor_of(event))
+            for job in queue.active_jobs
+            if job
+            for event in job
+        )
+        whole = {}
+        for key, line in queue.event_queue_per_concurrency_id.items():
+            share = max(1, (line.concurrency_limit or len(queue.active_jobs)) - 1)
+            whole[key], line.queue = line.queue, [
+                event for event in line.queue if running[key, _visitor_of(event)] < share
+            ]  # fmt: skip
+        try:
+            chosen = get_events()
+        finally:
+            for key, line in queue.event_queue_per_concurrency_id.items():
+                line.queue = whole[key]
+        if chosen:
+            for event in chosen[0]:
+                whole[chosen[2]].remove(event)
+        return chosen
+
+    queue.push, queue.get_events = push_fairly, get_events_fairly
+
+
+def _visitor_of(event: Any) -> str:
+    return _visitor(event.session_hash, event.request)
+
+
+def _visitor(session: str | None, request: Any) -> str:
+    """On a Space the address, of which there are fewer than sessions; else the session."""
+    if "SPACE_ID" in os.environ:
+        forwarded = request.headers.get("x-forwarded-for", "")
+        return forwarded.partition(",")[0].strip() or request.client.host
+    return session or request.client.host
