@@ -69,16 +69,15 @@ def setting_help(name: str) -> str:
     for at, after in itertools.pairwise(body):
         named = isinstance(at, ast.AnnAssign) and getattr(at.target, "id", "") == name
         if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            return str(after.value.value).replace("%", "%%")
+            return " ".join(str(after.value.value).split()).replace("%", "%%")
     return ""
 
 
 def add_setting(parser: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
-    """An option for a field of Settings."""
+    """An option for a field of Settings; its help names the default."""
     default = next(f.default for f in fields(Settings) if f.name == name)
-    parser.add_argument(
-        "--" + name.replace("_", "-"), default=default, help=setting_help(name), **keywords
-    )
+    told = setting_help(name).rstrip(".") + ("" if default is None else f" (default: {default})")
+    parser.add_argument("--" + name.replace("_", "-"), default=default, help=told, **keywords)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +121,7 @@ def run_scan(options: Options) -> int:
         weights=options.weights,
         device=options.device,
         key_frames=options.key_frames,
-        explain=options.explain,
+        explain=None if options.explain == "none" else options.explain,
     )
     if settings.explain:
         check_method(settings.explain)

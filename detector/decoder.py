@@ -132,7 +132,8 @@ def _read_provenance(clip: "Clip") -> list[Any]:
     from detector.provenance import read_provenance
 
     told = read_provenance(Path(clip.file), clip.metadata)
-    return [told.sha256, told.content_credentials, told.signer, told.container]
+    statements = [[s.kind, s.who, s.where] for s in told.statements]
+    return [told.sha256, told.content_credentials, told.signer, told.container, statements]
 
 
 def _shrink(image: "np.ndarray") -> "np.ndarray":

@@ -28,7 +28,7 @@ import numpy as np
 
 from detector.decoder import HEAD
 from detector.errors import CODES, LOG, UserError
-from detector.records import Curve, Image, KeyFrame, Provenance, VideoInfo
+from detector.records import Curve, Image, KeyFrame, Provenance, Statement, VideoInfo
 from detector.sandbox import give_memory_back
 from detector.settings import Progress, Settings, silent
 
@@ -337,11 +337,11 @@ def _to_image(header: dict[str, Any], pixels: bytearray) -> Image:
 
 
 def _to_provenance(header: dict[str, Any], _: bytearray) -> Provenance:
-    sha256, state, signer, container = header["provenance"]
+    sha256, state, signer, container, statements = header["provenance"]
     told = {str(k)[:200]: str(v)[:200] for k, v in container.items()}
-    return Provenance(
-        str(sha256)[:64], str(state)[:20], None if signer is None else str(signer)[:200], told
-    )
+    said = tuple(Statement(*(str(part)[:200] for part in parts)) for parts in statements[:20])
+    signer = None if signer is None else str(signer)[:200]
+    return Provenance(str(sha256)[:64], str(state)[:20], signer, told, said)
 
 
 @contextmanager

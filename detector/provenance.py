@@ -9,7 +9,8 @@ import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
-from detector.records import Provenance
+from detector.origin import read_manifest, read_statements
+from detector.records import Provenance, Statement
 
 CHUNK = 1 << 20
 KEPT = {
@@ -38,13 +39,14 @@ def hash_file(path: Path) -> str:
 
 def read_provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
     """What a file says of itself; `metadata` is the container's, as the decoder read it."""
-    state, signer = read_credentials(path)
+    state, signer, credited = read_credentials(path)
     kept = {k: str(v)[:200] for k, v in metadata.items() if k.lower() in KEPT}
-    return Provenance(hash_file(path), state, signer, kept)
+    statements = tuple(dict.fromkeys((*credited, *read_statements(path, metadata))))
+    return Provenance(hash_file(path), state, signer, kept, statements)
 
 
-def read_credentials(path: Path) -> tuple[str, str | None]:
-    """Content Credentials (C2PA): their state, and who signed.
+def read_credentials(path: Path) -> tuple[str, str | None, tuple[Statement, ...]]:
+    """Content Credentials (C2PA): their state, who signed, and how they say the file was made.
 
     `valid` says that nothing was changed since the signature, not that the signer can be trusted.
     `remote`: the file names an address where its credentials are; nothing is fetched from there.
@@ -52,23 +54,24 @@ def read_credentials(path: Path) -> tuple[str, str | None]:
     try:
         import c2pa
     except ImportError:
-        return "unchecked", None
+        return "unchecked", None, ()
     kind = mimetypes.guess_type(path.name)[0]
     if kind is None:
-        return "unchecked", None
+        return "unchecked", None, ()
     try:
         context = c2pa.Context(c2pa.Settings.from_dict(NOTHING_FETCHED))
         with path.open("rb") as file, c2pa.Reader(kind, file, context=context) as reader:
             manifest = json.loads(reader.json())
     except c2pa.C2paError as error:
-        return _state_without_manifest(path, str(error)), None
+        return _state_without_manifest(path, str(error)), None, ()
     except (OSError, ValueError):
-        return "unchecked", None
+        return "unchecked", None, ()
     active = manifest.get("manifests", {}).get(manifest.get("active_manifest"), {})
     signer = active.get("signature_info", {}).get("issuer")
     state = manifest.get("validation_state", "")
     valid = state in ("Valid", "Trusted")
-    return ("valid" if valid else "invalid"), None if signer is None else str(signer)[:200]
+    named = None if signer is None else str(signer)[:200]
+    return ("valid" if valid else "invalid"), named, read_manifest(manifest)
 
 
 def _state_without_manifest(path: Path, error: str) -> str:

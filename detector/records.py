@@ -203,7 +203,7 @@ class Heatmap:
     method: str
     face: Face
     values: np.ndarray = field(repr=False, compare=False)
-    """Float32 at crop resolution, 0 and up, not stretched."""
+    """Float32 at crop resolution; the peak is the face's probability: weak suspicion, weak map."""
     trust: dict[str, Any] = field(default_factory=dict, compare=False)
     regions: dict[str, float] = field(default_factory=dict, compare=False)
     """Share of the map's mass on each region of the face; sums to 1."""
@@ -223,6 +223,18 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What a file says of its own making."""
+
+    kind: str
+    """generated, altered or captured."""
+    who: str
+    """The program that did it, empty where the file does not say."""
+    where: str
+    """The place in the file: Content Credentials, XMP, EXIF, …"""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What the file says of itself. It never enters the verdict."""
 
@@ -231,6 +243,8 @@ class Provenance:
     """absent, valid, invalid, remote (stored elsewhere, not fetched), or unchecked."""
     signer: str | None
     container: dict[str, str]
+    statements: tuple[Statement, ...] = ()
+    """How the file says that it was made."""
 
 
 @dataclass(frozen=True)

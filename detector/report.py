@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ TOLERANCES = {
 """How far a figure may lie from a fresh scan's; what is not named here must be the same."""
 
 UNCOMPARED = {
-    ("file",), ("timings",), ("model", "source"), ("settings", "weights"), ("settings", "device"),
+    ("file",), ("made",), ("stress",), ("timings",), ("model", "source"), ("settings", "weights"),
+    ("settings", "device"),
 }  # fmt: skip
-"""Where it was scanned, not what was found."""
+"""Where and when it was scanned and what was tried besides, not what was found."""
 
 PICTURE = re.compile(r'(?<=src="data:image/png;base64,)[A-Za-z0-9+/=]*(?=")')
 
@@ -85,6 +87,7 @@ def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
             "content_credentials": scan.provenance.content_credentials,
             "signer": scan.provenance.signer,
             "container": dict(scan.provenance.container),
+            "statements": [asdict(s) for s in scan.provenance.statements],
         },
         "settings": dict(scan.settings),
         "timings": {name: _round(seconds, 3) for name, seconds in scan.timings.items()},

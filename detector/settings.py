@@ -29,9 +29,10 @@ class Settings:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     key_frames: int = 32
-    """How many frames are looked at."""
+    """How many frames are looked at, 1 to 512."""
     explain: str | None = None
-    """Method of a heatmap of the most suspicious face, or none."""
+    """Method of a heatmap of the most suspicious face: smoothgrad, gradcam, gradcam++,
+    faster-scorecam, layercam, hirescam, scorecam; or none."""
     mirror: bool = True
     """Average each face's logit with that of its mirror image."""
     threads: int = 0

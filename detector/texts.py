@@ -1,233 +1,226 @@
-"""Every sentence that the app shows, in one place; and those that are made of a scan's numbers."""
+"""Every sentence that the app and the report show, in four languages, from `sentences.json`."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from detector.records import LABEL_TEXT, Label, Scan, show_probability
-from detector.verdict import FEWEST_FACES, count_above
+from detector.records import Calibration, Label, PersonVerdict, Scan, Verdict, show_probability
+from detector.verdict import FEWEST_FACES, count_above, fewest_faces
 
 TITLE = "Unmask"
-LABELS: dict[str, dict[str, str]] = {
-    "en": {
-        "tagline": "Does a face in this clip show signs of manipulation?",
-        "clip": "Clip",
-        "picture": "Picture",
-        "drop": "Drop a clip here, or record one",
-        "drop_picture": "Drop a picture here",
-        "check": "Check",
-        "cancel": "Cancel",
-        "settings": "Settings",
-        "detector": "Detector",
-        "frame_count": "Key frames looked at",
-        "examples": "Example clips",
-        "over_time": "## Over time\nChoose a point to see that frame and its face.",
-        "key_frame": "Key frame",
-        "looked": "Where did the network look?",
-        "face_and_map": "The face, and the map over it",
-        "opacity": "Opacity of the map",
-        "key_frames": "## Key frames",
-        "holds": "## Does it hold?",
-        "stress": "Stress-test this clip",
-        "take_away": "## To take away",
-        "sentence": "A sentence for the article",
-        "files": "Report (JSON and page) and captions",
-        "about": "About: what it can and cannot tell",
-    },
-    "de": {
-        "tagline": "Zeigt ein Gesicht in diesem Clip Spuren von Manipulation?",
-        "clip": "Clip",
-        "picture": "Bild",
-        "drop": "Clip hier ablegen oder aufnehmen",
-        "drop_picture": "Bild hier ablegen",
-        "check": "Prüfen",
-        "cancel": "Abbrechen",
-        "settings": "Einstellungen",
-        "detector": "Detektor",
-        "frame_count": "Anzahl der Schlüsselbilder",
-        "examples": "Beispielclips",
-        "over_time": "## Im Verlauf\nEin Punkt zeigt das Bild und sein Gesicht.",
-        "key_frame": "Schlüsselbild",
-        "looked": "Wohin hat das Netz geschaut?",
-        "face_and_map": "Das Gesicht und die Karte darüber",
-        "opacity": "Deckkraft der Karte",
-        "key_frames": "## Schlüsselbilder",
-        "holds": "## Hält das Ergebnis?",
-        "stress": "Diesen Clip einem Belastungstest unterziehen",
-        "take_away": "## Zum Mitnehmen",
-        "sentence": "Ein Satz für den Artikel (englisch)",
-        "files": "Bericht (JSON und Seite) und Untertitel",
-        "about": "Was es sagen kann und was nicht",
-    },
-    "es": {
-        "tagline": "¿Muestra una cara de este vídeo señales de manipulación?",
-        "clip": "Vídeo",
-        "picture": "Imagen",
-        "drop": "Suelta aquí un vídeo o graba uno",
-        "drop_picture": "Suelta aquí una imagen",
-        "check": "Comprobar",
-        "cancel": "Cancelar",
-        "settings": "Ajustes",
-        "detector": "Detector",
-        "frame_count": "Fotogramas clave examinados",
-        "examples": "Vídeos de ejemplo",
-        "over_time": "## A lo largo del tiempo\nElige un punto para ver ese fotograma y su cara.",
-        "key_frame": "Fotograma clave",
-        "looked": "¿Dónde miró la red?",
-        "face_and_map": "La cara, y el mapa sobre ella",
-        "opacity": "Opacidad del mapa",
-        "key_frames": "## Fotogramas clave",
-        "holds": "## ¿Se sostiene?",
-        "stress": "Someter este vídeo a una prueba de resistencia",
-        "take_away": "## Para llevar",
-        "sentence": "Una frase para el artículo (en inglés)",
-        "files": "Informe (JSON y página) y subtítulos",
-        "about": "Qué puede decir y qué no",
-    },
-    "fr": {
-        "tagline": "Un visage de cette vidéo montre-t-il des signes de manipulation ?",
-        "clip": "Vidéo",
-        "picture": "Image",
-        "drop": "Déposez une vidéo ici, ou enregistrez-en une",
-        "drop_picture": "Déposez une image ici",
-        "check": "Vérifier",
-        "cancel": "Annuler",
-        "settings": "Réglages",
-        "detector": "Détecteur",
-        "frame_count": "Images clés examinées",
-        "examples": "Vidéos d'exemple",
-        "over_time": "## Au fil du temps\nChoisissez un point pour voir cette image et son visage.",
-        "key_frame": "Image clé",
-        "looked": "Où le réseau a-t-il regardé ?",
-        "face_and_map": "Le visage, et la carte par-dessus",
-        "opacity": "Opacité de la carte",
-        "key_frames": "## Images clés",
-        "holds": "## Est-ce solide ?",
-        "stress": "Mettre cette vidéo à l'épreuve",
-        "take_away": "## À emporter",
-        "sentence": "Une phrase pour l'article (en anglais)",
-        "files": "Rapport (JSON et page) et sous-titres",
-        "about": "Ce qu'il peut dire, et ce qu'il ne peut pas",
-    },
-}
-"""What stands on the page whatever the clip, by language; the browser's own decides. Sentences that
-are made of a scan's numbers are English."""
-EMPTY = (
-    "Drop a clip and press Check. Nothing leaves this machine: the file is looked at here and "
-    "deleted afterwards."
-)
-MISSING = "Not to be chosen, for want of weights: python -m detector train makes them."
+ENGLISH = "en"
+SENTENCES = Path(__file__).parent / "sentences.json"
+SCRIPT = "js_"  # begins the keys of what the page's script says
+SMALL = 80  # pixels of a face's width, below which a closer shot is what would help
+KINDS = {
+    "pasted": ("pasted", "blended", "swapped", "reenacted"),
+    "drawn": ("drawn", "animated", "synthesised"),
+}  # fmt: skip
+"""The kinds of forgeries that clips are measured by, as each of the two signs."""
 SYMBOLS = {
     Label.MANIPULATED: "▲", Label.NO_SIGNS: "●", Label.INCONCLUSIVE: "◆", Label.NO_FACE: "○",
 }  # fmt: skip
-MEANING = {
-    Label.MANIPULATED: (
-        "The network sees traces that forgeries leave. That is evidence, not proof: look for the "
-        "original, and ask a second expert before you publish."
-    ),
-    Label.NO_SIGNS: (
-        "No traces were found. That does not make the clip genuine: new methods and strong "
-        "compression leave none that this network knows."
-    ),
-    Label.INCONCLUSIVE: (
-        "The network cannot tell. An original file, a longer part, or a larger face may help."
-    ),
-    Label.NO_FACE: "Without a face there is nothing that this network could judge.",
-}
-ABOUT = """
-### What it can tell
-A convolutional network looks at faces in the clip's key frames for the traces that pasting,
-re-enacting and re-drawing a face leave: seams, mismatched sharpness and colour, missing sensor
-noise, grids left by a generator's last layers. It gives a probability with its interval and
-abstains between two thresholds that were set on labelled clips.
-
-### What it cannot tell
-It does not hear voices, does not compare lips with speech, and does not judge scenes, bodies or
-captions. Faces wholly drawn by a generative model are its weak side, and strong compression washes
-traces out. It never calls a clip real.
-
-### Measured
-{figures}
-
-The clips are few, so the intervals are wide; the model card in `weights/` says where they come
-from.
-
-### Privacy
-Files are looked at on the machine that runs the app and deleted after {hours} at the latest, or
-when the app ends. No run history, no analytics, no fonts or scripts from elsewhere; it works with
-the cable out.
-
-### How to cite
-Unmask, an explainable deepfake detector for video, grown out of "Unmasking Deepfake Faces from
-Videos Using an Explainable Cost-Sensitive Deep Learning Approach".
-"""
 
 
-def working(stage: str, spent: float, fraction: float) -> str:
-    """What is being done, and once that can be guessed, how long it will take."""
-    if spent < 1 or not 0.05 < fraction < 1:
-        return stage
-    return f"{stage}, about {spent * (1 - fraction) / fraction:.0f} s left"
+@cache
+def sentences() -> dict[str, dict[str, str]]:
+    """Key -> language -> sentence."""
+    found: dict[str, dict[str, str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
+    return found
 
 
-def summary(found: Scan) -> str:
-    """What the verdict rests on."""
-    judged = sum(len(p.scores) for p in found.people)
-    people = len(found.people)
-    if not people:
-        return f"{len(found.key_frames)} frames were looked at."
-    who = "one person" if people == 1 else f"{people} people"
-    return f"It rests on {judged} faces of {who} in {len(found.key_frames)} frames."
+def languages() -> tuple[str, ...]:
+    """The languages that there are, English first."""
+    return tuple(next(iter(sentences().values())))
 
 
-def natural_frequency(found: Scan) -> str:
+def choose_language(wanted: str | None) -> str:
+    """The language for what a browser asks for, such as `fr-CA`; English where there is none."""
+    code = (wanted or "").lower().split("-")[0]
+    return code if code in languages() else ENGLISH
+
+
+def say(language: str, key: str, **values: Any) -> str:
+    """A sentence, its placeholders filled."""
+    return sentences()[key][language].format(**values)
+
+
+def say_count(language: str, key: str, count: int) -> str:
+    """`faces` or `people`, in the singular or the plural."""
+    return say(language, f"{key}_{'one' if count == 1 else 'many'}", count=count)
+
+
+def labels() -> dict[str, dict[str, str]]:
+    """What the page's own parts are called, language -> key -> text."""
+    return {code: {key: said[code] for key, said in sentences().items()} for code in languages()}
+
+
+def script_words() -> dict[str, dict[str, str]]:
+    """What the page's script says, language -> key -> text."""
+    return {
+        code: {
+            key.removeprefix(SCRIPT): said[code]
+            for key, said in sentences().items()
+            if key.startswith((SCRIPT, "example_"))
+        }
+        for code in languages()
+    }
+
+
+def label_text(language: str, label: Label) -> str:
+    """A verdict's label."""
+    return say(language, f"label_{label}")
+
+
+def is_still(found: Scan) -> bool:
+    """Whether a picture was looked at, not a clip."""
+    return found.video.rate == 0
+
+
+def find_decider(found: Scan) -> PersonVerdict | None:
+    """The person whose verdict is the clip's."""
+    wanted = found.verdict.person
+    named = [p for p in found.people if p.person.id == wanted]
+    return named[0] if named else next(iter(found.people), None)
+
+
+def seen(language: str, found: Scan) -> str:
+    """How much was looked at."""
+    if is_still(found):
+        return say(language, "seen_picture")
+    return say(language, "seen_frames", count=len(found.key_frames))
+
+
+def of_whom(language: str, found: Scan) -> str:
+    """Whose verdict it is, when there are several people."""
+    decider = find_decider(found)
+    if decider is None or len(found.people) < 2:
+        return ""
+    return say(language, "of_whom", id=decider.person.id, count=len(found.people))
+
+
+def probability(language: str, found: Scan) -> str:
+    """The number with its interval; a single picture has none that says anything."""
+    verdict = found.verdict
+    if verdict.probability is None or verdict.interval is None:
+        return ""
+    shown, low, high = map(show_probability, (verdict.probability, *verdict.interval))
+    if is_still(found):
+        return say(language, "probability_still", shown=shown)
+    return say(language, "probability", shown=shown, low=low, high=high)
+
+
+def frequency(language: str, verdict: Verdict, calibration: Calibration) -> str:
     """How rare such a score is among genuine clips; empty where that is not known."""
-    probability = found.verdict.probability
-    if probability is None or not found.calibration.real_logits:
+    if verdict.probability is None or not calibration.real_logits:
         return ""
-    above, total = count_above(probability, found.calibration)
-    return f"Of {total} genuine test clips, {above} scored this high or higher."
+    above, total = count_above(verdict.probability, calibration)
+    return say(language, "frequency", above=above, total=total)
 
 
-def scope(found: Scan) -> str:
-    """What was not checked."""
-    seen = {f.frame_index for p in found.people for f in p.person.faces}
-    without = sum(k.index not in seen for k in found.key_frames)
-    parts = ["Not checked: voice, lip movement against speech, the scene, the body."]
-    if without:
-        share = without / len(found.key_frames)
-        seconds = share * found.video.duration
-        if seconds >= 0.5:
-            parts.append(f"No face was seen in about {seconds:.0f} s of the clip.")
-        else:
-            parts.append(f"No face was seen in {without} of {len(found.key_frames)} frames.")
-    return " ".join(parts)
+def why(language: str, found: Scan) -> list[str]:
+    """What the verdict rests on."""
+    decider = find_decider(found)
+    if decider is None:
+        return [say(language, "why_no_face", seen=seen(language, found))]
+    if not decider.scores:
+        return [say(language, "why_unfit")]
+    if not found.calibration.calibrated:
+        return [say(language, "why_uncalibrated")]
+    told = []
+    if found.verdict.label is not decider.verdict.label:
+        brief = max(
+            (p for p in found.people if p is not decider and p.scores),
+            key=lambda p: p.verdict.probability or 0.0,
+        )
+        told.append(say(language, "why_brief", id=brief.person.id))
+    told.append(_why_label(language, found, decider))
+    left_out = len(decider.person.faces) - len(decider.scores)
+    if left_out:
+        faces = say_count(language, "faces", left_out)
+        told.append(say(language, "why_left_out", faces=faces))
+    enough = fewest_faces([len(p.scores) for p in found.people])
+    unjudged = sum(len(p.scores) < enough for p in found.people)
+    if unjudged:
+        people = say_count(language, "people", unjudged)
+        told.append(say(language, "why_unjudged", people=people))
+    return told
 
 
-def remedy(found: Scan) -> str:
-    """What would help, when nothing could be decided."""
-    if found.verdict.label is not Label.INCONCLUSIVE:
-        return ""
+def _why_label(language: str, found: Scan, decider: PersonVerdict) -> str:
+    bounds, total = found.calibration, len(decider.scores)
+    above = sum(s.probability > bounds.upper for s in decider.scores)
+    below = sum(s.probability < bounds.lower for s in decider.scores)
+    label = decider.verdict.label
+    if total == 1:
+        kinds = {Label.MANIPULATED: "above", Label.NO_SIGNS: "below"}
+        return say(language, f"why_{kinds.get(label, 'between')}_still")
+    if label is Label.MANIPULATED:
+        return say(language, "why_above", above=above, total=total)
+    if label is Label.NO_SIGNS:
+        return say(language, "why_below", below=below, total=total)
+    if above and below:
+        between = total - above - below
+        return say(language, "why_mixed", above=above, below=below, total=total, between=between)
+    if above:
+        return say(language, "why_some", above=above, total=total)
+    return say(language, "why_none", total=total)
+
+
+def not_checked(language: str, found: Scan) -> str:
+    """What the verdict does not cover."""
+    if is_still(found):
+        return say(language, "not_checked_still")
+    faces = {f.frame_index for p in found.people for f in p.person.faces}
+    without = sum(k.index not in faces for k in found.key_frames)
+    told = say(language, "not_checked")
+    if without and faces:
+        told += " " + say(language, "faceless", without=without, total=len(found.key_frames))
+    return told
+
+
+def what_next(language: str, found: Scan, label: Label) -> str:
+    """What to do with the answer."""
+    if label is not Label.INCONCLUSIVE:
+        return say(language, f"next_{label}")
     faces = [f for p in found.people for f in p.person.faces]
     widths = sorted(f.box[2] - f.box[0] for f in faces)
-    if widths and widths[len(widths) // 2] < 80:
-        middle = widths[len(widths) // 2]
-        return f"Most faces are only {middle} pixels wide: ask for the original, or a closer shot."
+    if widths and widths[len(widths) // 2] < SMALL:
+        return say(language, "next_small", width=widths[len(widths) // 2])
+    if is_still(found):
+        return say(language, "next_still")
     if sum(len(p.scores) for p in found.people) < FEWEST_FACES:
-        return "Very few faces could be judged: a longer clip would help."
-    return "Ask for the original file: every re-upload washes traces out."
+        return say(language, "next_short")
+    return say(language, "next_inconclusive")
 
 
-def sentence(found: Scan, name: str) -> str:
+def strength(language: str, figures: Mapping[str, Any]) -> str:
+    """How good the detector is, in a sentence, from its checkpoint's figures."""
+    told = []
+    for sign, kinds in KINDS.items():
+        for kind in kinds:
+            if isinstance(value := figures.get(f"video AUC, {kind}"), Sequence):
+                told.append(say(language, f"strength_{sign}", count=round(100 * value[0])))
+                break
+    if not told and isinstance(value := figures.get("video AUC"), Sequence):
+        told.append(say(language, "strength_all", count=round(100 * value[0])))
+    return say(language, "strength", figures=", ".join(told)) if told else ""
+
+
+def article(language: str, found: Scan, file: str, label: Label) -> str:
     """A sentence to copy for an article."""
-    verdict = found.verdict
-    text = LABEL_TEXT[verdict.label].lower()
-    if verdict.probability is None or verdict.interval is None:
-        return f"The detector Unmask, applied to {name}: {text}."
-    shown, low, high = map(show_probability, (verdict.probability, *verdict.interval))
-    return (
-        f"The detector Unmask ({found.model.name}) gives {name} a probability of manipulation of "
-        f"{shown} (95 % interval {low} to {high}; {text}). "
-        f"{natural_frequency(found)} It judges faces only and can err."
-    )
+    text, verdict = label_text(language, label).lower(), found.verdict
+    if language == "de":  # nouns keep their capitals
+        text = label_text(language, label)
+    if verdict.probability is None:
+        return say(language, "article_short", file=file, label=text)
+    return say(
+        language, "article", model=found.model.name, file=file, label=text,
+        shown=show_probability(verdict.probability),
+        frequency=frequency(language, verdict, found.calibration),
+    )  # fmt: skip
 
 
 def captions(found: Scan) -> str:

@@ -2,7 +2,8 @@
 
 The astronaut is a NASA portrait of Eileen Collins, the officer a US Navy portrait of Grace Hopper,
 both in the public domain; the coffee cup is a CC0 photograph by Rachel Michetti. One clip is left
-as it is, in one the officer's face is pasted onto the astronaut, one shows both people, one nobody.
+as it is; in one the officer's face is pasted onto the astronaut; in one the astronaut stands beside
+an officer who wears the astronaut's face; one shows nobody.
 
     PYTHONPATH=. python examples/make_clips.py
 """
@@ -15,14 +16,16 @@ from matplotlib.cbook import get_sample_data
 from skimage import data
 
 from detector.faces import FaceFinder
-from detector.records import Image, KeyFrame
-from detector.training.forgery import Stage, swap
-from detector.training.portraits import PORTRAIT_MARGIN, Portrait
+from detector.masks import part_mask
+from detector.records import Face, Image, KeyFrame
+from detector.training.forgery import match_colours, paste
+from detector.training.portraits import PORTRAIT_MARGIN
 from detector.video import write_clip
 
 HERE = Path(__file__).parent
 SIZE = 480, 360
 SECONDS, RATE = 5, 25
+EDGE = 0.12  # of the distance between the eyes: how softly a pasted face ends
 
 
 def officer() -> Image:
@@ -59,36 +62,43 @@ def film(picture: Image, seed: int) -> list[Image]:
     return frames
 
 
-def find_portrait(picture: Image) -> Portrait:
-    """The one face of a picture, as training sees it."""
+def find_face(picture: Image) -> Face:
+    """The one face of a picture."""
     (face,) = FaceFinder(margin=PORTRAIT_MARGIN).find([KeyFrame(0, 0.0, 0.0, picture)])
-    corner = np.array(face.crop_box[:2])
-    width = float(face.box[2] - face.box[0])
-    return Portrait("face", width, False, face.crop, face.landmarks - corner, face.appearance)
+    return face
 
 
-def paste_face(target: Image, donor: Image, seed: int) -> Image:
-    """The donor's face on the target."""
-    (face,) = FaceFinder(margin=PORTRAIT_MARGIN).find([KeyFrame(0, 0.0, 0.0, target)])
-    stage = Stage(
-        target, face.landmarks, float(face.box[3] - face.box[1]), float(face.box[2] - face.box[0])
-    )
-    return swap(stage, find_portrait(donor), np.random.default_rng(seed))[0]
+def paste_face(target: Image, donor: Image) -> Image:
+    """The donor's face on the target: laid on its eyes, nose and mouth, its colours made alike."""
+    onto, taken = find_face(target).landmarks, find_face(donor).landmarks
+    matrix, _ = cv2.estimateAffinePartial2D(taken, onto)
+    size = target.shape[1], target.shape[0]
+    laid = cv2.warpAffine(donor, matrix, size, flags=cv2.INTER_AREA)
+    mask = part_mask(target.shape[:2], onto, "face")
+    width = float(np.linalg.norm(onto[1] - onto[0]))
+    inner = cv2.erode(mask, np.ones((3, 3)), iterations=max(1, round(EDGE * width)))
+    soft = cv2.GaussianBlur(inner, (0, 0), EDGE * width)
+    return paste(target, match_colours(laid, target, soft), soft)
 
 
-def main() -> None:
+def beside(picture: Image) -> Image:
+    """The officer's picture, cut to stand beside the astronaut's."""
+    return cv2.resize(picture, (384, 450), interpolation=cv2.INTER_AREA)[40:340, 52:332]
+
+
+def main(folder: Path = HERE) -> None:
     """Write the clips."""
     astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
-    beside = cv2.resize(other, (384, 450), interpolation=cv2.INTER_AREA)[40:340, 52:332]
+    forged = beside(paste_face(other, astronaut))
     clips = {
         "genuine": film(astronaut, 1),
-        "manipulated": film(paste_face(astronaut, other, 13), 2),
-        "two_people": film(np.hstack([astronaut[:300, 80:360], beside]), 3),
+        "manipulated": film(paste_face(astronaut, other), 2),
+        "two_people": film(np.hstack([astronaut[:300, 80:360], forged]), 3),
         "no_face": film(np.ascontiguousarray(data.coffee()), 4),
     }
     for name, frames in clips.items():
         content = write_clip(frames, rate=RATE, crf=24)
-        (HERE / f"{name}.mp4").write_bytes(content)
+        (folder / f"{name}.mp4").write_bytes(content)
         print(name, len(content) // 1000, "kB")
 
 

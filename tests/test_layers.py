@@ -11,11 +11,11 @@ import detector
 
 ROOT = Path(detector.__file__).parent
 ORDER = [
-    "errors", "records", "settings", "workers", "video", "provenance", "keyframes",
-    "sandbox", "decoder", "fence", "masks", "mtcnn",
-    "faces", "architectures", "scoring", "weights", "verdict", "explain", "charts", "report",
-    "pipeline", "archive", "stress", "training", "texts", "uploads", "turns", "interface",
-    "__main__",
+    "errors", "records", "settings", "workers", "video", "origin", "provenance", "keyframes",
+    "sandbox", "decoder", "fence", "masks", "mtcnn", "faces", "architectures", "scoring",
+    "weights", "verdict", "texts", "explain", "charts", "lanes", "report", "pipeline",
+    "stress", "cards", "comparison", "evidence", "page", "archive", "training", "uploads",
+    "turns", "interface", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 

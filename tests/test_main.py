@@ -11,6 +11,7 @@ from clips import texture, write_clip
 from detector import archive
 from detector.__main__ import COMMANDS, main, stored_settings
 from detector.errors import CODES
+from detector.explain import METHODS
 from detector.report import PICTURE, compare
 from detector.settings import Settings
 
@@ -57,6 +58,23 @@ def test_readable_output(
     text = capsys.readouterr().out
     assert text.startswith("face.mp4\n")
     assert "probability" in text
+
+
+def test_help_names_defaults_ranges_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scan", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for told in ("1 to 512 (default: 32)", "(default: auto)", "(default: default)", *METHODS):
+        assert told in said
+
+
+def test_explain_none_is_no_map(
+    checkpoint: Path, face_video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["--weights", str(checkpoint), "--key-frames", "2"]
+    assert main(["scan", str(face_video), *weights, "--explain", "none", "--jsonl", "-"]) == 0
+    (report,) = lines(capsys)
+    assert report["settings"]["explain"] is None
 
 
 def test_report_and_verify(

@@ -184,7 +184,7 @@ def test_credentials_are_valid_until_something_is_changed(tmp_path: Path) -> Non
     path = tmp_path / "signed.jpg"
     signed = sign(plain.getvalue())
     path.write_bytes(signed)
-    assert read_credentials(path) == ("valid", "A test")
+    assert read_credentials(path)[:2] == ("valid", "A test")
     spoilt = bytearray(signed)
     spoilt[-100] ^= 0xFF
     path.write_bytes(bytes(spoilt))

@@ -18,7 +18,7 @@ from detector.explain.scorecam import faster_scorecam, scorecam
 from detector.explain.smoothgrad import smoothgrad
 from detector.explain.trust import NOISE, judge_maps
 from detector.faces import align
-from detector.records import Face, Heatmap, Person
+from detector.records import Face, Heatmap, Image, Person
 from detector.scoring import Detector, Ensemble
 
 METHODS: dict[str, Method] = {
@@ -64,7 +64,8 @@ def explain(
         methods = tuple(dict.fromkeys((*PAPER, method)))
         return explain_all(detector, face, methods=methods, person=person, sign=sign)[method]
     detector, sign = _of_one_sign(_in_context(detector, face, person), face, sign)
-    values = _at_crop(_mean_maps(detector, face, {method: METHODS[method]})[method], face)
+    values = _mean_maps(detector, face, {method: METHODS[method]})[method]
+    values = _at_crop(_to_scale(values, _suspicion(detector, face)), face)
     return Heatmap(method, face, values, {}, share_regions(values, face), sign)
 
 
@@ -89,15 +90,13 @@ def explain_all(
     def score(pictures: torch.Tensor) -> np.ndarray:
         crops = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
         arrays = list(crops.permute(0, 2, 3, 1).cpu().numpy())
-        logits = detector.score(arrays, mirror=False)
-        c = detector.calibration
-        return 1 / (1 + np.exp(-(logits / c.temperature + c.bias)))
+        return _probabilities(detector, arrays)
 
     picture = first.prepare([face.crop])[0]
     figures = judge_maps(picture, maps, disturbed, score)
-    heatmaps = {}
+    heatmaps, suspicion = {}, _suspicion(detector, face)
     for name, values in maps.items():
-        values = _at_crop(values, face)
+        values = _at_crop(_to_scale(values, suspicion), face)
         shares = share_regions(values, face)
         heatmaps[name] = Heatmap(name, face, values, figures[name], shares, sign)
     return heatmaps
@@ -118,6 +117,7 @@ def explain_person(
     for face in fit:
         placed, _ = _of_one_sign(_in_context(detector, face, person), face, None)
         values = _mean_maps(placed, face, {method: METHODS[method]})[method]
+        values = _to_scale(values, _suspicion(placed, face))
         side = values.shape[0]
         maps.append(align(values, landmarks_in_crop(face, side), side))
         faces.append(align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), side))
@@ -210,6 +210,24 @@ def _mean_maps(
                 made = cv2.resize(made, (side, side), interpolation=cv2.INTER_LINEAR)
             sums[name] = sums.get(name, 0) + weight * made
     return sums
+
+
+def _probabilities(detector: Detector | Ensemble, crops: list[Image]) -> np.ndarray:
+    logits, c = detector.score(crops, mirror=False), detector.calibration
+    return 1 / (1 + np.exp(-(logits / c.temperature + c.bias)))
+
+
+def _suspicion(detector: Detector | Ensemble, face: Face) -> float:
+    return float(_probabilities(detector, [face.crop])[0])
+
+
+def _to_scale(values: np.ndarray, suspicion: float) -> np.ndarray:
+    """A map whose peak is the face's probability.
+
+    Methods measure in units of their own; the probability is the one that all faces share.
+    """
+    peak = float(values.max())
+    return values * (suspicion / peak) if peak > 0 else values
 
 
 def _at_crop(values: np.ndarray, face: Face) -> np.ndarray:

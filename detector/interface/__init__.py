@@ -4,13 +4,14 @@ import os
 
 import gradio as gr
 
-from detector.interface.layout import HERE, build_interface, say
+from detector.interface.checks import EXAMPLES
+from detector.interface.layout import build_interface, read_part, say
 from detector.interface.sessions import temporary_folder
 from detector.turns import be_fair
 
 __all__ = ["build_interface", "launch"]
 
-CSS = (HERE / "style.css").read_text(encoding="utf-8")
+CSS = read_part("style.css")
 
 THEME = gr.themes.Base(
     primary_hue="slate",
@@ -40,6 +41,7 @@ def launch(
         server_port=port,
         share=share,
         inbrowser=open_browser and not on_space,
+        allowed_paths=[str(EXAMPLES)],
         theme=THEME,
         css=CSS,
         run_history=False,

@@ -1,9 +1,12 @@
 """The endpoints for programs and language models."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-from detector.errors import as_user_error
+import gradio as gr
+
+from detector.errors import UserError, as_user_error
 from detector.explain import check_method
 from detector.interface.detectors import SharedDetector, compute_maps
 from detector.pipeline import find_face, scan
@@ -11,8 +14,19 @@ from detector.report import error_json, to_json
 from detector.settings import Settings
 
 
+def any_number(value: float) -> gr.Number:
+    """A number of which gradio checks nothing: what is none is answered with an error's code."""
+    number = gr.Number(value)
+    number.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return number
+
+
 def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[str, Any]:
     """Check whether a face in a video or picture shows signs of manipulation.
+
+    Use this for a file of which someone asks whether it is a deepfake. Tell the user the verdict's
+    meaning, not the number alone: `manipulated` is evidence and no proof, `no_signs` does not mean
+    that the file is genuine, `inconclusive` means that the detector cannot tell.
 
     Args:
         clip: The video or picture file.
@@ -25,16 +39,20 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
         error with a code and a message.
     """
     try:
-        settings = Settings(model=model, key_frames=int(key_frames))
-        return to_json(scan(clip, settings, detector=SharedDetector.of(model)))
+        settings = Settings(model=_text(model, "model"), key_frames=_whole(key_frames))
+        found = scan(_file(clip), settings, detector=SharedDetector.of(settings.model))
+        return to_json(found)
     except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
-        return error_json(Path(clip).name, as_user_error(error))
+        return error_json(_name(clip), as_user_error(error))
 
 
 def api_explain(
     clip: str, method: str = "gradcam", time: float = -1.0, model: str = "default"
 ) -> dict[str, Any]:
     """Show where on a face the detector found its evidence, and how far that can be trusted.
+
+    Use this after a scan, to say where on the face the suspicion comes from. If `trust.reliable` is
+    false, the regions must not be told as findings.
 
     Args:
         clip: The video or picture file.
@@ -47,14 +65,44 @@ def api_explain(
         error with a code and a message.
     """
     try:
-        found = scan(clip, Settings(model=model), detector=SharedDetector.of(model))
-        person, face = find_face(found, None if time < 0 else time)
-        check_method(method)
+        check_method(_text(method, "method"))
+        moment, settings = _number(time, "time"), Settings(model=_text(model, "model"))
+        found = scan(_file(clip), settings, detector=SharedDetector.of(settings.model))
+        person, face = find_face(found, None if moment < 0 else moment)
         heatmap = compute_maps(model, person.person, face, method)[method]
     except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
-        return error_json(Path(clip).name, as_user_error(error))
+        return error_json(_name(clip), as_user_error(error))
     return {
         "schema": 1, "file": Path(clip).name, "method": method, "time": face.time,
         "person": person.person.id, "box": list(face.box), "regions": heatmap.regions,
         "trust": heatmap.trust,
     }  # fmt: skip
+
+
+def _name(clip: Any) -> str:
+    return Path(clip).name if isinstance(clip, str) else ""
+
+
+def _file(clip: Any) -> str:
+    if not isinstance(clip, str) or not clip:
+        raise UserError("missing_file", "No file was sent.")
+    return clip
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise UserError("bad_setting", f"The {name} must be a name, not {value!r}.")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError("bad_setting", f"{name} must be a number, not {value!r}.")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    number = _number(value, "key_frames")
+    if number != int(number):
+        raise UserError("bad_setting", f"key_frames must be a whole number, not {value!r}.")
+    return int(number)

@@ -1,110 +1,95 @@
-"""A scan -> the HTML of the verdict card, key frames and pictures."""
+"""What stands beside the player before there is a verdict; and the table of several files."""
 
 import html
-from typing import Any
+from collections.abc import Sequence
 
 from detector import texts
-from detector.charts import COLOURS, draw_boxes, to_data_uri
+from detector.cards import file_line, headline, paragraph
+from detector.charts import clean_crop, to_data_uri
 from detector.errors import UserError
-from detector.records import LABEL_TEXT, PersonVerdict, Scan, show_probability
-from detector.report import describe_verdict
+from detector.interface.background import SHARES, Moment
+from detector.interface.sessions import Entry
+from detector.records import Label, show_probability
+
+ERROR_SYMBOL = "✕"
 
 
-def card(label: str, body: str) -> str:
-    """The verdict card."""
-    return f'<div class="card {label}" role="status" aria-live="polite">{body}</div>'
-
-
-def error_card(error: UserError) -> str:
+def error_card(entry: Entry, error: UserError, language: str) -> str:
     """What stands there when a file cannot be scanned."""
-    return card(
-        "error",
-        f'<p class="label"><span aria-hidden="true">✕</span> This could not be checked</p>'
-        f"<p>{html.escape(error.message)}</p>",
-    )
+    key = f"error_{error.code}"
+    told = texts.say(language, key) if key in texts.sentences() else ""
+    detail = error.message if not told or language == texts.ENGLISH else ""
+    label = headline(ERROR_SYMBOL, texts.say(language, "label_error"))
+    body = paragraph(detail or told)
+    return f'<div class="card error">{file_line(entry.name)}{label}{body}</div>'
 
 
-def verdict_card(found: Scan, name: str) -> str:
-    """The answer, readable in one glance."""
-    label = found.verdict.label
-    number = ""
-    if found.verdict.probability is not None and found.verdict.interval is not None:
-        numbers = (found.verdict.probability, *found.verdict.interval)
-        shown, low, high = map(show_probability, numbers)
-        number = (
-            f'<p class="number">Probability of manipulation {shown} '
-            f"(95 % interval {low} to {high})</p>"
-        )
-    lines = [
-        texts.natural_frequency(found), *found.verdict.reasons, texts.summary(found),
-        texts.remedy(found), *found.warnings,
-    ]  # fmt: skip
-    told = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
-    people = "".join(_person_card(p) for p in found.people) if len(found.people) > 1 else ""
-    return card(
-        str(label),
-        f'<p class="label"><span aria-hidden="true">{texts.SYMBOLS[label]}</span> '
-        f"{html.escape(LABEL_TEXT[label])}</p>{number}{told}"
-        f'<p class="meaning"><strong>{html.escape(texts.MEANING[label])}</strong></p>'
-        f'<p class="scope">{html.escape(texts.scope(found))}</p>'
-        f'<div class="people">{people}</div>',
-    )
-
-
-def _person_card(person: PersonVerdict) -> str:
-    times = [f.time for f in person.person.faces]
-    colour = COLOURS[(person.person.id - 1) % len(COLOURS)]
-    verdict = person.verdict
-    told = describe_verdict(str(verdict.label), verdict.probability, verdict.interval)
+def progress_card(entry: Entry, moment: Moment | None, seen: Sequence[str], language: str) -> str:
+    """The stages, the present one marked, and how long it will take."""
+    fraction = moment.fraction if moment else 0.0
+    present = moment.stage if moment else "key frames"
+    rows = []
+    for stage in SHARES:
+        current = ' aria-current="step"' if stage == present else ""
+        rows.append(f"<li{current}>{html.escape(texts.say(language, f'stage_{stage}'))}</li>")
+    left = ""
+    if moment and moment.left is not None:
+        left = texts.say(language, "left", seconds=max(1, round(moment.left)))
+    told = " · ".join([*seen, *([left] if left else [])])
     return (
-        f'<div class="person" style="border-color:{colour}"><strong>'
-        f"{texts.SYMBOLS[verdict.label]} Person {person.person.id}</strong>, "
-        f"{min(times):.1f} to {max(times):.1f} s, {len(times)} faces<br>{html.escape(told)}</div>"
+        f'<div class="card working">{file_line(entry.name)}<ol class="steps">{"".join(rows)}</ol>'
+        f'<div class="bar" aria-hidden="true"><i style="width:{100 * fraction:.0f}%"></i></div>'
+        f'<p class="quiet">{html.escape(told)}</p></div>'
     )
 
 
-def strip(frames: list[tuple[int, Any, str]]) -> str:
-    """Key frames as buttons: index, picture, caption."""
+def by_suspicion(entries: Sequence[Entry]) -> list[tuple[int, Entry]]:
+    """Numbered entries, the most suspicious first, errors and what is not done last."""
+    order = {Label.MANIPULATED: 0, Label.INCONCLUSIVE: 1, Label.NO_SIGNS: 2, Label.NO_FACE: 3}
+
+    def rank(numbered: tuple[int, Entry]) -> tuple[int, float]:
+        answer = numbered[1].answer
+        if answer is None:
+            return (4 if numbered[1].error else 5), 0.0
+        return order[answer.label], -(answer.found.verdict.probability or 0.0)
+
+    return sorted(enumerate(entries), key=rank)
+
+
+def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
+    """The table of several files; a row opens its light table."""
+    if len(entries) < 2:
+        return ""
+    done = sum(e.scan is not None or e.error is not None for e in entries)
+    title = texts.say(language, "desk_title", done=done, total=len(entries))
+    names = ["", *texts.say(language, "desk_head").split("|")]
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    rows = "".join(_row(number, e, e is shown, language) for number, e in by_suspicion(entries))
     return (
-        '<div class="strip">'
-        + "".join(
-            f'<button type="button" class="point" data-frame="{index}">'
-            f'<img alt="" src="{to_data_uri(image, 200)}">'
-            f"<span>{html.escape(caption)}</span></button>"
-            for index, image, caption in frames
-        )
-        + "</div>"
+        f'<h3>{html.escape(title)}</h3><div class="wide"><table class="sheet-table">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def figures(pictures: list[tuple[Any, str]]) -> str:
-    """Pictures with their captions, side by side."""
-    return (
-        '<div class="figures">'
-        + "".join(
-            f'<figure><img alt="{html.escape(caption)}" src="{to_data_uri(image, 320)}">'
-            f'<figcaption aria-hidden="true">{html.escape(caption)}</figcaption></figure>'
-            for image, caption in pictures
-        )
-        + "</div>"
-    )
-
-
-def strip_of(found: Scan) -> str:
-    """The key frames with their boxes, times and highest probabilities."""
-    best: dict[int, float] = {}
-    for person in found.people:
-        for score in person.scores:
-            index = score.face.frame_index
-            best[index] = max(best.get(index, 0.0), score.probability)
-    return strip(
-        [
-            (
-                k.index,
-                draw_boxes(found, k),
-                f"{k.time:.1f} s, "
-                + (show_probability(best[k.index], ".2f") if k.index in best else "no face"),
-            )
-            for k in found.key_frames
-        ]
-    )
+def _row(number: int, entry: Entry, current: bool, language: str) -> str:
+    picture, said, shown, why, answer = "", "…", "", "", entry.answer
+    name = html.escape(entry.name)
+    if entry.error is not None:
+        said = f"{ERROR_SYMBOL} {texts.say(language, 'label_error')}"
+        why = entry.error.message
+    elif answer is not None:
+        found, label = answer.found, answer.label
+        said = f"{texts.SYMBOLS[label]} {texts.label_text(language, label)}"
+        if found.verdict.probability is not None:
+            shown = show_probability(found.verdict.probability)
+        why = texts.why(language, found)[0]
+        decider = texts.find_decider(found)
+        image = (
+            found.key_frames[0].image if decider is None
+            else clean_crop(decider.person.faces[0], found.video)
+        )  # fmt: skip
+        picture = f'<img alt="" src="{to_data_uri(image, 80)}">'
+        name = f'<button type="button" class="lt-link" data-row="{number}">{name}</button>'
+    mark = ' aria-current="true"' if current else ""
+    cells = [picture, name, *(html.escape(text) for text in (said, shown, why))]
+    return f"<tr{mark}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,207 +1,405 @@
-"""What the page asks for: a scan, a face with its map, a stress test."""
+"""What the page asks for: checks, faces with their maps, stress tests, reports."""
 
-import html
+import csv
+import io
 import json
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+import numpy as np
 
-from detector import texts
-from detector.charts import colour_heatmap, draw_boxes, draw_timeline, overlay
+from detector import __version__, texts
+from detector.cards import Answer, paragraph, trials_table, verdict_card
+from detector.charts import person_style, to_data_uri
 from detector.errors import UserError, as_user_error
-from detector.explain import TITLES
-from detector.explain.regions import describe_regions
-from detector.explain.trust import describe_trust
-from detector.interface.cards import card, error_card, figures, strip, strip_of, verdict_card
-from detector.interface.detectors import SharedDetector, compute_maps
-from detector.interface.sessions import VISITS, Visit, temporary_folder
-from detector.pipeline import Stage, find_face, scan_in_stages
-from detector.records import LABEL_TEXT, Face, Heatmap, Image, Person, Scan, show_probability
-from detector.report import draw_pictures, to_html, to_json
-from detector.settings import Settings
+from detector.evidence import comparison_page, faces_page, frames_page, origin_page, telling_faces
+from detector.interface.background import Moment, follow
+from detector.interface.cards import (
+    by_suspicion,
+    desk,
+    error_card,
+    progress_card,
+)
+from detector.interface.detectors import SharedDetector, compute_maps, read_figures
+from detector.interface.sessions import Entry, Visit, uploaded
+from detector.lanes import clip_length, draw_lanes
+from detector.page import to_page
+from detector.pipeline import Stage, scan, scan_in_stages
+from detector.records import KeyFrame, PersonVerdict, Scan, show_probability
+from detector.report import error_json, to_json
+from detector.settings import Progress, Settings
 from detector.stress import stress
 
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+MOST_FILES = 20  # of one table
+FRAME_SIDE = 480  # pixels of a frame that stands in for a clip which the browser cannot play
+LEAST_REACH, SHARE_REACH = 0.12, 0.6  # seconds, and of the usual gap, that a box outlasts its frame
+FAINT_INK = 0.6  # brightness of a colour from which on text on it is black
+EMPTY: dict[str, Any] = {
+    "faces": "", "frames": "", "origin": "", "holds": "", "sentence": "", "files": None,
+    "archive": None, "second": None, "compared": "",
+}  # fmt: skip
+"""What the evidence shows while nothing is known."""
 
-def check(
-    clip: str | None,
-    picture: str | None,
-    model: str,
-    key_frames: float,
-    request: gr.Request,
-    bar: gr.Progress = gr.Progress(),  # noqa: B008  how gradio passes it
-) -> Iterator[dict[Any, Any]]:
-    """Scan what was dropped, and show each stage as it comes."""
-    path = clip or picture
-    visit = VISITS.of(request)
-    visit.stop.set()  # what runs for this visitor stops
-    visit.stop = stop = threading.Event()
-    visit.clear()
-    yield {
-        "verdict": card("empty", f"<p>{texts.EMPTY if path is None else 'Looking…'}</p>"),
-        "results": False,
-    }
-    if path is None:
+Shown = dict[str, Any]
+"""Named parts of the page -> what they show."""
+
+
+def list_examples() -> list[str]:
+    """The names of the example clips."""
+    return sorted(p.stem for p in EXAMPLES.glob("*.mp4"))
+
+
+def take_files(asked: dict[str, Any]) -> list[Entry]:
+    """The files that the page asks to check."""
+    if "example" in asked:
+        name = str(asked["example"])
+        if name not in list_examples():
+            raise UserError("missing_file", f"There is no example {name!r}.")
+        return [Entry(EXAMPLES / f"{name}.mp4", f"{name}.mp4", example=True)]
+    files = list(asked.get("files") or [])[:MOST_FILES]
+    return [Entry(uploaded(f["path"]), Path(str(f["name"])).name) for f in files]
+
+
+def check(visit: Visit, asked: dict[str, Any], model: str, key_frames: float) -> Iterator[Shown]:
+    """Scan what was dropped, one file after the other, and show each stage as it comes."""
+    run = int(asked.get("run", 0))
+    stopped = visit.begin(run, texts.choose_language(asked.get("language")), model)
+    if stopped():
         return
-
-    began: dict[str, float] = {}
-
-    def progress(stage: str, fraction: float) -> None:
-        if stop.is_set():
-            raise UserError("cancelled", "The check was cancelled.")
-        spent = time.monotonic() - began.setdefault(stage, time.monotonic())
-        bar(min(1.0, fraction), desc=texts.working(stage, spent, fraction))
-
+    cleared = dict(EMPTY)
     try:
+        visit.entries = take_files(asked)
         settings = Settings(model=model, key_frames=int(key_frames))
-        shared = SharedDetector.of(model)
-        for stage in scan_in_stages(path, settings, detector=shared, progress=progress):
-            progress("scores", 1.0)
-            if stage.scan is None:
-                yield _show_stage(stage)
-            else:
-                visit.scan, visit.model, visit.name = stage.scan, model, Path(path).name
-                yield _show_scan(stage.scan, visit)
-    except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
-        yield {"verdict": error_card(as_user_error(error)), "results": False}
+    except UserError as error:
+        visit.open = Entry(Path(), "", error=error)
+        yield {**cleared, "table": view(visit)}
+        return
+    for entry in visit.entries:
+        visit.open = entry if visit.open is None else visit.open
+        try:
+            for shown in _check_one(visit, entry, settings, stopped):
+                if stopped():
+                    return
+                yield {**cleared, **shown}
+                cleared = {}
+        except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
+            if stopped():
+                return
+            entry.error = as_user_error(error)
+            yield {**cleared, "table": view(visit)}
+            cleared = {}
+    if len(visit.entries) > 1:
+        visit.open = visit.entries[by_suspicion(visit.entries)[0][0]]
+        yield show_entry(visit)
 
 
-def _show_stage(stage: Stage) -> dict[str, Any]:
-    frames = [(k.index, k.image, f"{k.time:.1f} s") for k in stage.key_frames]
-    if stage.people is None:
-        said = f"{len(frames)} key frames. Looking for faces…"
-    else:
-        faces = sum(len(p.faces) for p in stage.people)
-        said = f"{len(frames)} key frames, {faces} faces of {len(stage.people)} people. Scoring…"
-    return {"verdict": card("working", f"<p>{said}</p>"), "gallery": strip(frames), "results": True}
+def _check_one(
+    visit: Visit, entry: Entry, settings: Settings, stopped: Callable[[], bool]
+) -> Iterator[Shown]:
+    """The stages of one file; only the first is followed on the light table."""
+    leads = entry is visit.open
+    shared = SharedDetector.of(settings.model)
+    stage: Stage | None = None
+    moment: Moment | None = None
+    yield {"table": view(visit, progress=progress_card(entry, None, [], visit.language))}
+
+    def work(progress: Progress) -> Iterator[Stage]:
+        return scan_in_stages(entry.path, settings, detector=shared, progress=progress)
+
+    for part in follow(work, stopped):
+        fresh = isinstance(part, Stage)
+        if isinstance(part, Moment):
+            moment = part
+        else:
+            stage = part
+        if stage is not None and stage.scan is not None:
+            entry.scan = stage.scan
+            yield show_entry(visit) if leads else {"table": view(visit)}
+            return
+        if leads:
+            card = progress_card(entry, moment, seen_so_far(stage, visit.language), visit.language)
+            yield {"table": view(visit, progress=card, stage=stage if fresh else None)}
 
 
-def _show_scan(found: Scan, visit: Visit) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "verdict": verdict_card(found, visit.name),
-        "gallery": strip_of(found),
-        "timeline": draw_timeline(found) if found.people else "",
-        "sentence": texts.sentence(found, visit.name),
-        "results": True,
-        "files": write_downloads(visit, found),
+def seen_so_far(stage: Stage | None, language: str) -> list[str]:
+    """What is known before the verdict."""
+    if stage is None:
+        return []
+    still = stage.video.rate == 0
+    told = [
+        texts.say(language, "seen_picture") if still
+        else texts.say(language, "seen_frames", count=len(stage.key_frames))
+    ]  # fmt: skip
+    if stage.people is not None:
+        told.append(texts.say_count(language, "faces", sum(len(p.faces) for p in stage.people)))
+        told.append(texts.say_count(language, "people", len(stage.people)))
+    return told
+
+
+def view(
+    visit: Visit, *, progress: str = "", stage: Stage | None = None, frames: bool = False
+) -> dict[str, Any]:
+    """What the light table's script is told; the pictures of `frames` not with every tick."""
+    entry, language = visit.open, visit.language
+    if entry is None:
+        return {"run": visit.run, "state": "empty"}
+    told: dict[str, Any] = {
+        "run": visit.run, "state": "working", "card": progress,
+        "file": entry.name if entry.example else str(entry.path),
+        "desk": desk(visit.entries, entry, language),
+    }  # fmt: skip
+    if entry.example:
+        told["address"] = f"gradio_api/file={entry.path}"
+    if entry.error is not None:
+        return {**told, "state": "error", "card": error_card(entry, entry.error, language)}
+    answer = entry.answer
+    if answer is None:
+        if stage is not None:
+            told["clip"] = {
+                "still": stage.video.rate == 0, "width": stage.video.width,
+                "height": stage.video.height, "length": max(stage.video.duration, 0.04),
+                "reach": LEAST_REACH,
+            }  # fmt: skip
+            told["frames"] = list_frames(stage.key_frames)
+        return told
+    found = answer.found
+    if frames:
+        told["frames"] = list_frames(found.key_frames)
+    card = verdict_card(answer, language, read_figures(visit.model))
+    return {
+        **told, "state": "done", "card": card, "lanes": draw_lanes(found, language),
+        "people": [describe_person(found, p, rank) for rank, p in enumerate(found.people)],
+        "clip": {
+            "still": texts.is_still(found), "width": found.video.width,
+            "height": found.video.height, "length": clip_length(found), "reach": reach_of(found),
+        },
+    }  # fmt: skip
+
+
+def list_frames(key_frames: tuple[KeyFrame, ...]) -> list[list[Any]]:
+    """Index, time and picture of the frames that were looked at."""
+    return [[k.index, round(k.time, 3), to_data_uri(k.image, FRAME_SIDE)] for k in key_frames]
+
+
+def reach_of(found: Scan) -> float:
+    """Seconds for which a box stands before and after its frame."""
+    times = [k.time for k in found.key_frames]
+    gap = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return max(LEAST_REACH, SHARE_REACH * gap)
+
+
+def describe_person(found: Scan, person: PersonVerdict, rank: int) -> dict[str, Any]:
+    """Where a person's face is over time, and how suspicious; runs break where it is missing."""
+    scores = {id(s.face): s.probability for s in person.scores}
+    order = {k.index: place for place, k in enumerate(found.key_frames)}
+    runs: list[int] = []
+    for before, face in zip((None, *person.person.faces), person.person.faces, strict=False):
+        follows = before and order[face.frame_index] - order[before.frame_index] == 1
+        runs.append((runs[-1] if runs else 0) + (0 if follows else 1))
+    colour, dash = person_style(rank)
+    red, green, blue = bytes.fromhex(colour[1:])
+    bright = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+    return {
+        "id": person.person.id, "colour": colour, "dash": dash, "runs": runs,
+        "ink": "#000" if bright > FAINT_INK else "#fff",
+        "symbol": texts.SYMBOLS[person.verdict.label],
+        "times": [round(f.time, 3) for f in person.person.faces],
+        "boxes": [list(f.box) for f in person.person.faces],
+        "scores": [
+            show_probability(scores[id(f)], ".2f") if id(f) in scores else ""
+            for f in person.person.faces
+        ],
+    }  # fmt: skip
+
+
+def show_entry(visit: Visit) -> Shown:
+    """The light table of the open file, and its evidence."""
+    entry, language = visit.open, visit.language
+    answer = entry.answer if entry else None
+    if entry is None or answer is None:
+        return {"table": view(visit)}
+    return {
+        "table": view(visit, frames=True),
+        "faces": faces_page(answer.found, {}, language, entry.chosen),
+        "frames": frames_page(answer, language),
+        "origin": origin_page(answer, language),
+        **show_tested(answer, language),
     }
+
+
+def show_tested(answer: Answer, language: str) -> Shown:
+    """What changes with the stress test, beside the light table."""
+    return {
+        "holds": trials_table(answer, language),
+        "sentence": texts.article(language, answer.found, answer.name, answer.label),
+    }
+
+
+def open_row(visit: Visit, row: int) -> Shown:
+    """A row of the table onto the light table."""
+    if not 0 <= row < len(visit.entries):
+        return {}
+    visit.open = visit.entries[row]
+    return {"files": None, **show_entry(visit)}
+
+
+def run_stress(visit: Visit) -> Iterator[Shown]:
+    """Put the verdict of the open file to the test; what does not hold is inconclusive."""
+    entry = visit.open
+    if entry is None or entry.scan is None or entry.trials is not None or visit.halted:
+        return
+    trials, verdict = stress(entry.scan, SharedDetector.of(visit.model))
+    entry.trials, entry.tested = tuple(trials), verdict
+    if visit.open is entry and entry.answer is not None and not visit.halted:
+        yield {"table": view(visit), **show_tested(entry.answer, visit.language)}
+
+
+def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
+    """The maps of the most telling faces, at once; whether they can be trusted is not known yet."""
+    entry = visit.open
+    if entry is None or entry.scan is None:
+        return
+    for person, face in telling_faces(entry.scan, entry.chosen):
+        key = face.frame_index, person.person.id
+        if method not in entry.maps.get(key, {}):
+            made = compute_maps(visit.model, person.person, face, method, False)
+            entry.maps[key] = {**made, **entry.maps.get(key, {})}
+    if visit.open is entry and not visit.halted:
+        yield {"faces": faces_of(entry, method, visit.language)}
+
+
+def test_maps(visit: Visit, method: str) -> Iterator[Shown]:
+    """The same maps put to the test, one face after the other."""
+    entry = visit.open
+    if entry is None or entry.scan is None:
+        return
+    for person, face in telling_faces(entry.scan, entry.chosen):
+        key = face.frame_index, person.person.id
+        known = entry.maps.get(key, {})
+        if method not in known or not known[method].trust:
+            entry.maps[key] = compute_maps(visit.model, person.person, face, method)
+        if visit.open is not entry or visit.halted:
+            return
+        yield {"faces": faces_of(entry, method, visit.language)}
+
+
+def faces_of(entry: Entry, method: str, language: str) -> str:
+    """The plates of an entry with what maps of a method there are."""
+    maps = {key: made[method] for key, made in entry.maps.items() if method in made}
+    return "" if entry.scan is None else faces_page(entry.scan, maps, language, entry.chosen)
+
+
+def choose_face(visit: Visit, frame: int, person: int) -> None:
+    """The face that the time line was asked for."""
+    if visit.open is not None:
+        visit.open.chosen = frame, person
+
+
+def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
+    """The open file beside a second one: the suspected original, or one that is trusted."""
+    entry, language = visit.open, visit.language
+    if second is None:
+        yield {"compared": ""}
+        return
+    if entry is None or entry.answer is None:
+        yield {"compared": _told(texts.say(language, "compare_wait"))}
+        return
+    yield {"compared": _told(texts.say(language, "compare_working"))}
+    frames = int(entry.answer.found.settings["key_frames"])
+    settings = Settings(model=visit.model, key_frames=frames)
+    try:
+        other = scan(second, settings, detector=SharedDetector.of(visit.model))
+        yield {"compared": comparison_page(entry.answer, other, language)}
+    except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
+        yield {"compared": _told(as_user_error(error).message)}
+
+
+def _told(text: str) -> str:
+    return f'<div class="evidence">{paragraph(text)}</div>'
+
+
+def write_files(visit: Visit, method: str, note: str) -> Shown:
+    """The report of the open file, as a page and as JSON, and its captions."""
+    entry = visit.open
+    if entry is None or entry.answer is None:
+        return {"files": None, "archive": None}
+    folder = visit.make_folder()
+    shown: Shown = {"files": _write_entry(visit, entry, folder, method, note)}
+    if len(visit.entries) > 1:
+        shown["archive"] = _write_archive(visit, folder, method, note)
     return shown
 
 
-def write_downloads(visit: Visit, found: Scan) -> list[str]:
-    """The report, as JSON and as a page, and the captions; deleted when the visitor leaves."""
-    visit.folder = folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
-    stem = Path(visit.name).stem[:60] or "clip"
-    report = to_json(found)
+def _write_entry(visit: Visit, entry: Entry, folder: Path, method: str, note: str) -> list[str]:
+    answer = entry.answer
+    if answer is None:
+        return []
+    stem = Path(entry.name).stem[:60] or "clip"
+    report = entry_json(entry)
+    maps = {key: made[method] for key, made in entry.maps.items() if method in made}
+    page = to_page(
+        answer, visit.language, maps=maps, note=note, figures=read_figures(visit.model),
+        when=datetime.now().astimezone(),
+    )  # fmt: skip
     contents = {
+        f"{stem} report.html": page,
         f"{stem}.json": json.dumps(report, indent=1, ensure_ascii=False),
-        f"{stem}.html": to_html(report, draw_pictures(found)),
-        f"{stem}.vtt": texts.captions(found),
+        f"{stem}.vtt": texts.captions(answer.found),
     }
     for file, content in contents.items():
         (folder / file).write_text(content, encoding="utf-8")
     return [str(folder / file) for file in contents]
 
 
-def cancel(request: gr.Request) -> str:
-    """Stop this visitor's check."""
-    VISITS.of(request).stop.set()
-    return card("empty", "<p>Cancelled.</p>")
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """The JSON of a file, with the stress test's answer where it ran."""
+    if entry.error is not None or entry.scan is None:
+        error = entry.error or UserError("cancelled", "The check was cancelled.")
+        return error_json(entry.name, error)
+    report = to_json(entry.scan, name=entry.name)
+    when = datetime.now().astimezone().isoformat(timespec="seconds")
+    report["made"] = {"when": when, "version": __version__}
+    if entry.trials and entry.tested is not None:
+        report["stress"] = {
+            "verdict": str(entry.tested.label),
+            "holds": entry.tested.label is entry.scan.verdict.label,
+            "trials": [
+                {"name": t.name, "probability": round(t.probability, 4), "verdict": str(t.label)}
+                for t in entry.trials
+            ],
+        }
+    return report
 
 
-def show_face(
-    visit: Visit, frame: int | None, person: int | None, method: str, opacity: float
-) -> dict[str, Any]:
-    """A key frame, its face, and the heatmap of the chosen method."""
-    found = visit.scan
-    if found is None:
-        return {}
-    try:
-        visit.chosen = _face_at(found, frame, person)
-    except UserError as error:
-        return {"words": error.message}
-    face = visit.chosen[1]
-    shown = next(k for k in found.key_frames if k.index == face.frame_index)
-    return {
-        "frame": draw_boxes(found, shown),
-        "timeline": draw_timeline(found, marked=face.frame_index),
-        "player": face.time,
-        **show_map(visit, method, opacity),
-    }
+def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[str]:
+    """The table as CSV, and all reports in one zip."""
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["file", "verdict", "probability", "low", "high", "why", "sha256"])
+    packed = folder / "reports.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, entry in by_suspicion(visit.entries):
+            report = entry_json(entry)
+            low, high = report.get("interval") or ("", "")
+            why = report["error"]["message"] if "error" in report else " ".join(report["reasons"])
+            writer.writerow([
+                _plain(entry.name), report.get("verdict", "error"), report.get("probability", ""),
+                low, high, why, report.get("sha256", ""),
+            ])  # fmt: skip
+            if entry.scan is not None:
+                inside = folder / f"{number + 1:02d}"
+                inside.mkdir(exist_ok=True)
+                for file in _write_entry(visit, entry, inside, method, note):
+                    archive.write(file, f"{number + 1:02d} {Path(file).name}")
+    sheet = folder / "table.csv"
+    sheet.write_text(table.getvalue(), encoding="utf-8")
+    return [str(sheet), str(packed)]
 
 
-def _face_at(found: Scan, frame: int | None, person: int | None) -> tuple[Person, Face]:
-    if frame is None:
-        owner, face = find_face(found)
-        return owner.person, face
-    for candidate in found.people:
-        for score in candidate.scores:
-            if score.face.frame_index == frame and person in (None, candidate.person.id):
-                return candidate.person, score.face
-    raise UserError("no_face_at_time", "There is no face in this frame that could be explained.")
-
-
-def before_and_after(heatmap: Heatmap, opacity: float) -> tuple[Image, Image]:
-    """The face as it is, and with the map over it."""
-    crop = heatmap.face.crop
-    return crop, overlay(crop, heatmap.values, opacity=opacity)
-
-
-def show_map(visit: Visit, method: str, opacity: float) -> dict[str, Any]:
-    """The heatmap of the face that is shown."""
-    if visit.chosen is None:
-        return {}
-    person, face = visit.chosen
-    try:
-        maps = compute_maps(visit.model, person, face, method)
-    except Exception as error:  # noqa: BLE001
-        return {"words": as_user_error(error).message}
-    visit.map = first = next(iter(maps.values()))
-    words = []
-    for name, heatmap in maps.items():
-        trust = heatmap.trust
-        words.append(
-            f"**{TITLES[name]}.** {describe_regions(heatmap.regions)} {describe_trust(trust)}  \n"
-            f"Deletion {trust['deletion']:.2f} (random {trust['deletion_random']:.2f}), "
-            f"insertion {trust['insertion']:.2f} (random {trust['insertion_random']:.2f}), "
-            f"agreement {trust['agreement']:.2f}, stability {trust['stability']:.2f}."
-        )
-    return {
-        "slider": before_and_after(first, opacity),
-        "maps": figures(
-            [
-                (
-                    overlay(face.crop, m.values),
-                    TITLES[n] + ("" if m.trust["reliable"] else ": not reliable here"),
-                )
-                for n, m in maps.items()
-            ]
-            + [(colour_heatmap(first.values), f"{TITLES[first.method]}, the map alone")]
-        ),
-        "words": "\n\n".join(words),
-    }  # fmt: skip
-
-
-def run_stress(request: gr.Request) -> str:
-    """The stress test of the clip that was checked."""
-    visit = VISITS.of(request)
-    if visit.scan is None or not visit.scan.people:
-        return "<p>Check a clip first.</p>"
-    trials, verdict = stress(visit.scan, SharedDetector.of(visit.model))
-    rows = "".join(
-        f"<tr><td>{html.escape(t.name)}</td><td>{show_probability(t.probability)}</td>"
-        f"<td>{texts.SYMBOLS[t.label]} {html.escape(LABEL_TEXT[t.label])}</td></tr>"
-        for t in trials
-    )
-    held = verdict.label is visit.scan.verdict.label
-    said = (
-        "The answer holds." if held else f"{verdict.reasons[0]} It should be read as inconclusive."
-    )
-    return (
-        f'<p><strong>{html.escape(said)}</strong></p><table class="trials"><tr><th>The clip</th>'
-        f"<th>Probability</th><th>Verdict</th></tr>{rows}</table>"
-    )
+def _plain(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in "=+-@" else text

@@ -1,22 +1,20 @@
 """The networks of the app: loaded once for all, and run on a shared GPU where there is one."""
 
-import html
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import spaces
 
-from detector import texts
-from detector.explain import explain, explain_all
-from detector.records import Calibration, Face, Image, ModelInfo, Person
+from detector.explain import PAPER, explain, explain_all
+from detector.records import Calibration, Face, Heatmap, Image, ModelInfo, Person
 from detector.scoring import Detector, Ensemble
 from detector.weights import find_source, load_detector, read_catalogue, read_metadata
 
-ALL_METHODS = "all four, side by side"
 MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
 
 
@@ -48,23 +46,21 @@ def list_models() -> list[tuple[str, str]]:
     ]
 
 
-def list_missing() -> str:
-    """The models that cannot be chosen, and why."""
+def list_missing() -> list[str]:
+    """The titles of the models that cannot be chosen, for want of weights."""
     catalogue = read_catalogue()
-    missing = [e.title for e in catalogue.entries.values() if not find_source(e, catalogue)]
-    if not missing:
-        return ""
-    rows = "".join(f'<li aria-disabled="true">{html.escape(title)}</li>' for title in missing)
-    return f'<div class="missing"><p>{html.escape(texts.MISSING)}</p><ul>{rows}</ul></div>'
+    return [e.title for e in catalogue.entries.values() if not find_source(e, catalogue)]
 
 
-def measured() -> str:
-    """The default model's own figures, from its checkpoint."""
+@cache
+def read_figures(model: str) -> dict[str, Any]:
+    """A model's measured figures, from its checkpoint; none of an ensemble."""
     catalogue = read_catalogue()
-    entry = catalogue.find("default")
+    entry = catalogue.find(model)
     if entry.file is None or not (catalogue.folder / entry.file).is_file():
-        return "- not measured"
-    return texts.figures_as_text(read_metadata(catalogue.folder / entry.file).get("figures", {}))
+        return {}
+    figures: dict[str, Any] = read_metadata(catalogue.folder / entry.file).get("figures", {})
+    return figures
 
 
 def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
@@ -102,9 +98,12 @@ class SharedDetector:
 
 
 @spaces.GPU(duration=MAP_SECONDS)
-def compute_maps(model: str, person: Person, face: Face, method: str) -> dict[str, Any]:
-    """The heatmaps that a choice of method asks for, with their trust figures."""
+def compute_maps(
+    model: str, person: Person, face: Face, method: str, tested: bool = True
+) -> dict[str, Heatmap]:
+    """The map of one face; with `tested`, those of all four methods, each put to the test."""
     detector = DETECTORS.get(model)
-    if method == ALL_METHODS:
-        return dict(explain_all(detector, face, person=person))
-    return {method: explain(detector, face, method=method, trust=True, person=person)}
+    if not tested:
+        return {method: explain(detector, face, method=method, person=person)}
+    methods = tuple(dict.fromkeys((*PAPER, method)))
+    return dict(explain_all(detector, face, methods=methods, person=person))

@@ -1,0 +1,149 @@
+"""An answer -> the verdict card and the stress test's table, as HTML for the app and the report."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detector import texts
+from detector.lanes import SHOWN
+from detector.records import Label, Scan, Statement, Verdict, show_probability
+from detector.stress import Trial
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a file: the scan, and what the stress test left of its verdict."""
+
+    found: Scan
+    name: str
+    """The file's, as the user knows it."""
+    trials: tuple[Trial, ...] | None = None
+    """None as long as the stress test has not run."""
+    tested: Verdict | None = None
+
+    @property
+    def label(self) -> Label:
+        """The label that stands."""
+        return (self.tested or self.found.verdict).label
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A line of text; nothing where there is none."""
+    return f'<p class="{kind}">{html.escape(text)}</p>' if text else ""
+
+
+def headline(symbol: str, text: str) -> str:
+    """The largest line of a card."""
+    return (
+        f'<p class="label"><span aria-hidden="true">{symbol}</span><b>{html.escape(text)}</b></p>'
+    )
+
+
+def file_line(name: str, about: str = "") -> str:
+    """The file that a card is of."""
+    name = html.escape(name)
+    return f'<p class="file"><b title="{name}">{name}</b><span>{html.escape(about)}</span></p>'
+
+
+def describe_file(found: Scan, language: str) -> str:
+    """Length and size of what was looked at."""
+    size = f"{found.video.width} x {found.video.height}"
+    if texts.is_still(found):
+        return size
+    return f"{found.video.duration:.1f} s, {size}"
+
+
+def declared(statements: Sequence[Statement], language: str) -> str:
+    """What the file itself says of its making, above the verdict and apart from it."""
+    told = [s for s in statements if s.kind in ("generated", "altered")]
+    if not told:
+        return ""
+    first = min(told, key=lambda s: (s.kind != "generated", not s.who))
+    key, unnamed = {
+        "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
+    }[first.kind]  # fmt: skip
+    said = texts.say(language, key, who=first.who or texts.say(language, unnamed))
+    note = texts.say(language, "declared_note", where=first.where)
+    return f'<div class="declared">{html.escape(said)}.<small>{html.escape(note)}</small></div>'
+
+
+def verdict_card(answer: Answer, language: str, figures: Mapping[str, Any]) -> str:
+    """The answer, readable in ten seconds: what, of whom, why, how sure, what next."""
+    found, label = answer.found, answer.label
+    crowd = ""
+    if len(found.people) > SHOWN:
+        crowd = texts.say(language, "crowd_note", count=len(found.people))
+    following = texts.say(language, "next")
+    parts = [
+        file_line(answer.name, describe_file(found, language)),
+        declared(found.provenance.statements, language),
+        headline(texts.SYMBOLS[label], texts.label_text(language, label)),
+        paragraph(texts.of_whom(language, found), "whom"),
+        signs(found, language),
+        paragraph(texts.probability(language, found)),
+        paragraph(texts.frequency(language, found.verdict, found.calibration)),
+        paragraph(" ".join([*texts.why(language, found), crowd]).strip()),
+        paragraph(holds_line(answer, language), "holds"),
+        f'<div class="next"><b>{html.escape(following)}</b>'
+        f"{paragraph(texts.what_next(language, found, label))}</div>",
+        paragraph(" ".join(found.warnings), "quiet"),
+        paragraph(texts.not_checked(language, found), "quiet"),
+        paragraph(texts.strength(language, figures), "quiet"),
+    ]
+    return f'<div class="card {label}">{"".join(parts)}</div>'
+
+
+def signs(found: Scan, language: str) -> str:
+    """The two kinds of traces, each with its own probability."""
+    if not found.verdict.signs:
+        return ""
+    rows = "".join(
+        f"<dt>{html.escape(texts.say(language, f'sign_{kind}'))}</dt>"
+        f'<dd class="meter" aria-hidden="true"><i style="width:{100 * share:.0f}%"></i></dd>'
+        f"<dd>{show_probability(share)}</dd>"
+        for kind, share in found.verdict.signs.items()
+    )
+    return f'<dl class="signs">{rows}</dl>'
+
+
+def holds_line(answer: Answer, language: str) -> str:
+    """The stress test in a line."""
+    found = answer.found
+    if not any(p.scores for p in found.people):
+        return ""
+    if answer.trials is None:
+        return texts.say(language, "holds_running")
+    altered = answer.trials[1:]
+    same = sum(t.label is found.verdict.label for t in altered)
+    if answer.label is not found.verdict.label:
+        names = [
+            texts.say(language, f"trial_{t.name}")
+            for t in altered
+            if t.label is not found.verdict.label
+        ]
+        label = texts.label_text(language, found.verdict.label)
+        return texts.say(language, "holds_no", label=label, altered=", ".join(names))
+    if same == len(altered):
+        return texts.say(language, "holds_yes", total=len(altered))
+    return texts.say(language, "holds_doubt", same=same, total=len(altered))
+
+
+def trials_table(answer: Answer, language: str) -> str:
+    """The stress test, alteration by alteration."""
+    line = holds_line(answer, language) or texts.say(language, "holds_none")
+    if not answer.trials:
+        return f'<div class="evidence">{paragraph(line)}</div>'
+    heads = "".join(
+        f"<th>{html.escape(h)}</th>" for h in texts.say(language, "holds_head").split("|")
+    )
+    rows = "".join(
+        f"<tr><td>{html.escape(texts.say(language, f'trial_{t.name}'))}</td>"
+        f"<td>{show_probability(t.probability)}</td><td>{texts.SYMBOLS[t.label]} "
+        f"{html.escape(texts.label_text(language, t.label))}</td></tr>"
+        for t in answer.trials
+    )
+    return (
+        f'<div class="evidence">{paragraph(line)}<div class="wide"><table class="sheet-table">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></div>"
+    )

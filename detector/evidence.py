@@ -1,0 +1,351 @@
+"""What a verdict rests on, as HTML for app and report: faces with maps, key frames, origin."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from detector import texts
+from detector.cards import Answer, describe_file, paragraph
+from detector.charts import clean_crop, draw_boxes, person_style, see_through, to_data_uri
+from detector.comparison import WELL, align_clips, pair_faces
+from detector.explain import TITLES
+from detector.lanes import draw_lanes
+from detector.records import (
+    Face,
+    FaceScore,
+    Heatmap,
+    Image,
+    PersonVerdict,
+    Scan,
+    Statement,
+    show_probability,
+)
+
+PLATES = 3  # faces shown magnified
+ROW = 8  # faces of a person on the contact sheet, and whole frames
+DETAIL = 0.4  # of a crop's side, magnified
+SIDE = 320  # pixels of a face on a plate
+
+Item = TypeVar("Item")
+
+
+def telling_faces(found: Scan, chosen: tuple[int, int] | None) -> list[tuple[PersonVerdict, Face]]:
+    """The chosen face, then the most suspicious faces of the person who decides, apart in time."""
+    scored = {
+        (s.face.frame_index, p.person.id): (p, s.face) for p in found.people for s in p.scores
+    }
+    picked = [scored[chosen]] if chosen in scored else []
+    decider = texts.find_decider(found)
+    if decider is None:
+        return picked
+    apart = found.video.duration / 12
+    for score in sorted(decider.scores, key=lambda s: -s.probability):
+        if all(
+            face is not score.face and abs(face.time - score.face.time) >= apart
+            for p, face in picked
+            if p is decider
+        ):
+            picked.append((decider, score.face))
+    return picked[:PLATES]
+
+
+def neighbour(person: PersonVerdict, face: Face) -> FaceScore | None:
+    """The same person's face nearest in time."""
+    others = [s for s in person.scores if s.face is not face]
+    return min(others, key=lambda s: abs(s.face.time - face.time), default=None)
+
+
+def faces_page(
+    found: Scan,
+    maps: Mapping[tuple[int, int], Heatmap],
+    language: str,
+    chosen: tuple[int, int] | None = None,
+) -> str:
+    """The plates of the most telling faces; those whose map is not there yet say so.
+
+    `maps` are by frame and person; the face of `chosen` comes first.
+    """
+    plates = telling_faces(found, chosen)
+    if not plates:
+        return f'<div class="evidence">{paragraph(texts.say(language, "faces_empty"))}</div>'
+    drawn = "".join(
+        plate(found, person, face, maps.get((face.frame_index, person.person.id)), language)
+        for person, face in plates
+    )
+    intro = texts.say(language, "faces_intro", id=plates[-1][0].person.id)
+    return f'<div class="evidence">{paragraph(intro)}<div class="plates">{drawn}</div></div>'
+
+
+def detail_window(face: Face, heatmap: Heatmap | None) -> tuple[float, float]:
+    """The corner of the window to magnify, as shares of the crop: where the map is strongest."""
+    if heatmap is None or heatmap.values.max() <= 0:
+        return (1 - DETAIL) / 2, (1 - DETAIL) / 2
+    side = max(3, round(heatmap.values.shape[0] * DETAIL / 2) | 1)
+    around = cv2.GaussianBlur(heatmap.values, (side, side), 0)
+    y, x = np.unravel_index(int(around.argmax()), around.shape)
+    height, width = around.shape
+    left = float(np.clip(x / width - DETAIL / 2, 0, 1 - DETAIL))
+    top = float(np.clip(y / height - DETAIL / 2, 0, 1 - DETAIL))
+    return left, top
+
+
+def cut_detail(crop: Image, left: float, top: float) -> Image:
+    """The window of a crop, magnified."""
+    height, width = crop.shape[:2]
+    x, y = round(left * width), round(top * height)
+    part = crop[y : y + max(2, round(DETAIL * height)), x : x + max(2, round(DETAIL * width))]
+    return cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+
+def plate(
+    found: Scan, person: PersonVerdict, face: Face, heatmap: Heatmap | None, language: str
+) -> str:
+    """One face: whole with its map, magnified, and the same place a moment away."""
+    probability = next(s.probability for s in person.scores if s.face is face)
+    if texts.is_still(found):
+        title = texts.say(language, "person", id=person.person.id)
+    else:
+        title = texts.say(language, "plate_title", id=person.person.id, time=f"{face.time:.2f}")
+    crop = clean_crop(face, found.video)
+    left, top = detail_window(face, heatmap)
+    empty = heatmap is not None and heatmap.values.max() <= 0
+    shows = heatmap is not None and not empty
+    where = "plate_detail" if shows else "plate_detail_empty"
+    mark = (
+        f'<i class="mark" style="left:{100 * left:.0f}%;top:{100 * top:.0f}%;'
+        f'width:{100 * DETAIL:.0f}%;height:{100 * DETAIL:.0f}%"></i>'
+    )
+    layer = f'<img class="map" alt="" src="{see_through(heatmap, 160)}">' if heatmap else ""
+    figures = [
+        f'<figure><div class="stack"><img alt="{html.escape(title)}" '
+        f'src="{to_data_uri(crop, SIDE)}">{layer}{mark}</div>'
+        f"<figcaption>{html.escape(texts.say(language, 'plate_face'))}</figcaption></figure>",
+        _figure(cut_detail(crop, left, top), texts.say(language, where)),
+    ]
+    beside = neighbour(person, face)
+    if beside is not None:
+        other = cut_detail(clean_crop(beside.face, found.video), left, top)
+        time = f"{beside.face.time:.2f}"
+        figures.append(_figure(other, texts.say(language, "plate_neighbour", time=time)))
+    slider = ""
+    if shows:
+        said = html.escape(texts.say(language, "plate_map"))
+        slider = (
+            f'<label>{said}<input type="range" min="0" max="100" value="70" class="see"></label>'
+        )
+    faint = " faint" if shows and not (heatmap and heatmap.trust.get("reliable", True)) else ""
+    symbol, shown = texts.SYMBOLS[person.verdict.label], show_probability(probability, ".2f")
+    return (
+        f'<article class="plate{faint}"><header>{html.escape(title)} · '
+        f'<span aria-hidden="true">{symbol}</span> {shown}</header>'
+        f'<div class="three">{"".join(figures)}</div>{slider}'
+        f"{paragraph(describe_map(heatmap, language))}{_figures(heatmap, language)}</article>"
+    )
+
+
+def _figure(image: Image, caption: str) -> str:
+    said = html.escape(caption)
+    return (
+        f'<figure><img alt="" src="{to_data_uri(image, SIDE)}"><figcaption>{said}</figcaption>'
+        "</figure>"
+    )
+
+
+def describe_map(heatmap: Heatmap | None, language: str) -> str:
+    """Whether a map can be trusted, and where it lies, in plain words."""
+    if heatmap is None:
+        return texts.say(language, "map_working")
+    if heatmap.values.max() <= 0:
+        return texts.say(language, "map_empty")
+    first = max(heatmap.regions, key=lambda name: heatmap.regions[name])
+    where = texts.say(
+        language, "map_where", first=texts.say(language, f"region_{first}"),
+        share=f"{heatmap.regions[first]:.0%}",
+    )  # fmt: skip
+    if not heatmap.trust:
+        return f"{where} {texts.say(language, 'map_testing')}"
+    if not heatmap.trust["reliable"]:
+        return texts.say(language, "map_no")
+    return f"{texts.say(language, 'map_yes')} {where}"
+
+
+def _figures(heatmap: Heatmap | None, language: str) -> str:
+    if heatmap is None or not heatmap.trust or heatmap.values.max() <= 0:
+        return ""
+    t = heatmap.trust
+    rows = (
+        ("Deletion", f"{t['deletion']:.2f} (random {t['deletion_random']:.2f})"),
+        ("Insertion", f"{t['insertion']:.2f} (random {t['insertion_random']:.2f})"),
+        ("Agreement", f"{t['agreement']:.2f}"),
+        ("Stability", f"{t['stability']:.2f}"),
+    )
+    told = "<br>".join(f"{name}: {value}" for name, value in rows)
+    summary = html.escape(texts.say(language, "plate_figures"))
+    bright = html.escape(texts.say(language, "map_strength"))
+    title = html.escape(TITLES[heatmap.method])
+    return f"<details><summary>{summary}</summary><p>{title}<br>{told}<br>{bright}</p></details>"
+
+
+def frames_page(answer: Answer, language: str) -> str:
+    """The contact sheet: a row of faces a person, then whole frames, each to be saved."""
+    found = answer.found
+    stem = answer.name.rsplit(".", 1)[0]
+    rows = []
+    for person in found.people[:ROW]:
+        faces = _spread(person.person.faces)
+        cells = "".join(
+            _saved(clean_crop(f, found.video), f"{stem} person {person.person.id} {f.time:.2f} s",
+                   "" if texts.is_still(found) else f"{f.time:.2f} s", 160)
+            for f in faces
+        )  # fmt: skip
+        title = html.escape(texts.say(language, "person", id=person.person.id))
+        rows.append(f'<div class="contact"><h3>{title}</h3><div class="row">{cells}</div></div>')
+    whole = "".join(
+        _saved(k.image, f"{stem} {k.time:.2f} s",
+               "" if texts.is_still(found) else f"{k.time:.2f} s", 240)
+        for k in _spread(found.key_frames)
+    )  # fmt: skip
+    title = html.escape(texts.say(language, "frames_whole"))
+    rows.append(f'<div class="contact"><h3>{title}</h3><div class="row whole">{whole}</div></div>')
+    sheet = (
+        f'<a class="lt-button" download="{html.escape(stem)} contact sheet.jpg" '
+        f'href="{to_data_uri(contact_sheet(found), 4000)}">'
+        f"{html.escape(texts.say(language, 'sheet'))}</a>"
+    )
+    intro = paragraph(texts.say(language, "frames_intro"))
+    return f'<div class="evidence lt-sheet">{intro}{"".join(rows)}{sheet}</div>'
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """At most a row of them, evenly spread."""
+    if len(items) <= ROW:
+        return list(items)
+    return [items[round(n * (len(items) - 1) / (ROW - 1))] for n in range(ROW)]
+
+
+def _saved(image: Image, name: str, caption: str, side: int) -> str:
+    name = html.escape(name)
+    return (
+        f'<a download="{name}.jpg" href="{_fine(image)}" title="{name}">'
+        f'<img alt="{name}" src="{to_data_uri(image, side)}">'
+        f"<span>{html.escape(caption)}</span></a>"
+    )
+
+
+def _fine(image: Image) -> str:
+    """A picture as it was, for a reverse image search."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "JPEG", quality=93)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def contact_sheet(found: Scan, side: int = 160) -> Image:
+    """All rows as one picture."""
+    rows = []
+    for rank, person in enumerate(found.people[:ROW]):
+        row = np.full((side + 8, ROW * (side + 8), 3), 255, np.uint8)
+        row[:, :4] = tuple(bytes.fromhex(person_style(rank)[0][1:]))
+        for place, face in enumerate(_spread(person.person.faces)):
+            crop = cv2.resize(clean_crop(face, found.video), (side, side),
+                              interpolation=cv2.INTER_AREA)  # fmt: skip
+            row[4 : 4 + side, place * (side + 8) + 6 : place * (side + 8) + 6 + side] = crop
+        rows.append(row)
+    across = 4
+    width = ROW * (side + 8) // across - 8
+    frames = [draw_boxes(found, k) for k in _spread(found.key_frames)]
+    height = round(width * frames[0].shape[0] / frames[0].shape[1])
+    for start in range(0, len(frames), across):
+        row = np.full((height + 8, ROW * (side + 8), 3), 255, np.uint8)
+        for place, frame in enumerate(frames[start : start + across]):
+            left = place * (width + 8) + 4
+            row[4 : 4 + height, left : left + width] = cv2.resize(
+                frame, (width, height), interpolation=cv2.INTER_AREA
+            )
+        rows.append(row)
+    return np.concatenate(rows)
+
+
+def comparison_page(answer: Answer, other: Scan, language: str) -> str:
+    """The file beside a second one: aligned in time, faces of one moment, both curves."""
+    found = answer.found
+    aligned = align_clips(found.curve, other.curve)
+    offset = aligned.offset
+    agreement = texts.say(language, "agree_well" if aligned.agreement >= WELL else "agree_little")
+    told = texts.say(
+        language, "compare_offset", time=f"{max(0.0, -offset):.2f}",
+        other=f"{max(0.0, offset):.2f}", agreement=agreement,
+    )  # fmt: skip
+    rows = []
+    for pair in pair_faces(found, other, offset):
+        names = texts.say(
+            language, "compare_pair", time=f"{pair.first.time:.2f}", other=f"{pair.second.time:.2f}"
+        ).split("|")
+        cells = "".join(_figure(p, n) for p, n in zip(pair.pictures, names, strict=True))
+        rows.append(f'<article class="plate"><div class="three">{cells}</div></article>')
+    pairs = f'<div class="pairs">{"".join(rows)}</div>'
+    if not rows:
+        pairs = paragraph(texts.say(language, "compare_none"))
+    labels = [texts.label_text(language, label) for label in (answer.label, other.verdict.label)]
+    scores = texts.say(language, "compare_scores", first=labels[0], second=labels[1])
+    return (
+        f'<div class="evidence">{paragraph(told)}{paragraph(scores)}{pairs}'
+        f"{draw_lanes(found, language)}{draw_lanes(other, language)}</div>"
+    )
+
+
+def origin_page(answer: Answer, language: str) -> str:
+    """What the file says of itself."""
+    found = answer.found
+    origin = found.provenance
+    state = texts.say(language, f"credentials_{origin.content_credentials}")
+    rows = [(texts.say(language, "origin_credentials"), state)]
+    if origin.signer:
+        rows.append((texts.say(language, "origin_signer"), origin.signer))
+    rows += [
+        (texts.say(language, "origin_statement"), tell(s, language)) for s in origin.statements
+    ]
+    nothing = not origin.statements and not origin.container
+    nothing = nothing and origin.content_credentials not in ("valid", "invalid", "remote")
+    kept = [(key, value) for key, value in sorted(origin.container.items())]
+    names = texts.say(language, "origin_file").split("|")
+    about = describe_file(found, language)
+    file = list(zip(names, (answer.name, origin.sha256, about, found.video.codec), strict=True))
+    said = paragraph(texts.say(language, "origin_nothing")) if nothing else ""
+    container = ""
+    if kept:
+        title = html.escape(texts.say(language, "origin_container"))
+        container = f"<h3>{title}</h3>{table(kept)}"
+    return (
+        f'<div class="evidence">{paragraph(texts.say(language, "origin_intro"))}{said}'
+        f"{table(rows)}{container}<h3>{html.escape(names[0])}</h3>"
+        f"{table([row for row in file if row[1]])}</div>"
+    )
+
+
+def tell(statement: Statement, language: str) -> str:
+    """A statement in words."""
+    key, unnamed = {
+        "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
+    }.get(statement.kind, ("", ""))  # fmt: skip
+    if not key:
+        return f"{statement.kind}: {statement.who} ({statement.where})"
+    who = statement.who or texts.say(language, unnamed)
+    return f"{texts.say(language, key, who=who)} ({statement.where})"
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values."""
+    return (
+        '<div class="wide"><table class="sheet-table"><tbody>'
+        + "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+            for name, value in rows
+        )
+        + "</tbody></table></div>"
+    )

@@ -1,0 +1,172 @@
+"""A scan -> its chart over time, one lane a person, as HTML that fits any width.
+
+The page's script adds the playhead; the report shows the same chart without one. A still picture
+has no time: its faces get a bar each.
+"""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector import texts
+from detector.charts import COLOURS, clean_crop, person_style, to_data_uri
+from detector.records import Calibration, KeyFrame, PersonVerdict, Scan, show_probability
+
+SHOWN = len(COLOURS)  # people that get a lane; no colour is used twice
+HEIGHT = 168  # pixels of all lanes together, as long as each keeps the least
+LEAST, MOST = 28, 84  # of one lane
+SPAN = 1000  # of the drawing's own width
+TOP, BOTTOM = 8, 92  # of a lane's hundred: where probabilities 1 and 0 lie
+DASHES = {"upper": "7 4", "lower": "2 4"}
+
+
+def draw_lanes(found: Scan, language: str) -> str:
+    """The whole chart."""
+    shown = found.people[:SHOWN]
+    if not shown:
+        return ""
+    still = texts.is_still(found)
+    height = int(np.clip(HEIGHT / len(shown), LEAST, MOST))
+    end = clip_length(found)
+    rows = []
+    for rank, person in enumerate(shown):
+        drawn = _bar(person, found.calibration, rank) if still else _plot(found, person, rank, end)
+        rows.append(
+            f'<div class="lane" data-person="{person.person.id}" style="height:{height}px">'
+            f'{_who(found, person, rank, language, height)}<div class="plot">{drawn}</div></div>'
+        )
+    if not still:
+        rows += [_changes(found, end, language), _axis(end)]
+    told = [texts.say(language, "legend_still" if still else "legend")]
+    if len(found.people) > SHOWN:
+        count = len(found.people)
+        told.insert(0, texts.say(language, "crowd", shown=SHOWN, count=count))
+    notes = "".join(f"<p>{html.escape(line)}</p>" for line in told)
+    kind = "still" if still else "timed"
+    return f'<div class="lanes {kind}">{"".join(rows)}</div><div class="lane-notes">{notes}</div>'
+
+
+def clip_length(found: Scan) -> float:
+    """Seconds that the chart spans."""
+    return max([found.video.duration, *(k.time for k in found.key_frames), 0.04])
+
+
+def _who(found: Scan, person: PersonVerdict, rank: int, language: str, height: int) -> str:
+    """Who a lane is of: portrait, number, symbol, probability."""
+    faces = person.person.faces
+    best = max(person.scores, key=lambda s: s.probability).face if person.scores else faces[0]
+    verdict, times = person.verdict, [f.time for f in faces]
+    label = texts.label_text(language, verdict.label)
+    if texts.is_still(found):
+        title = texts.say(language, "lane_still", id=person.person.id, label=label)
+    else:
+        start, end = f"{min(times):.1f}", f"{max(times):.1f}"
+        title = texts.say(language, "lane", id=person.person.id, start=start, end=end, label=label)
+    number = verdict.probability
+    shown = "—" if number is None else show_probability(number)
+    portrait = to_data_uri(clean_crop(best, found.video), min(56, height))
+    return (
+        f'<div class="who" style="--c:{person_style(rank)[0]}" title="{html.escape(title)}">'
+        f'<img alt="" src="{portrait}"><span class="visually-hidden">{html.escape(title)}, </span>'
+        f"<b>{person.person.id}</b>"
+        f'<span aria-hidden="true">{texts.SYMBOLS[verdict.label]}</span> <span>{shown}</span></div>'
+    )
+
+
+def _height(probability: float) -> float:
+    return BOTTOM - (BOTTOM - TOP) * probability
+
+
+def _threshold(value: float, name: str) -> str:
+    y = _height(value)
+    return (
+        f'<line x1="0" x2="{SPAN}" y1="{y:.1f}" y2="{y:.1f}" class="threshold" '
+        f'stroke-dasharray="{DASHES[name]}" vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str:
+    """One person's probabilities over time; the line breaks where the face is not seen."""
+    colour, dash = person_style(rank)
+    bounds = found.calibration
+    points = [(100 * s.face.time / end, _height(s.probability), s) for s in person.scores]
+    lines = []
+    for run in _runs([s.face.frame_index for _, _, s in points], found.key_frames):
+        path = " ".join(f"{points[i][0] * SPAN / 100:.1f},{points[i][1]:.1f}" for i in run)
+        lines.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" '
+            f'stroke-dasharray="{dash}" vector-effect="non-scaling-stroke"/>'
+        )
+    dots = "".join(
+        f'<circle cx="{x:.2f}%" cy="{y:.1f}%" r="3.5" fill="{colour}" class="point" '
+        f'data-frame="{s.face.frame_index}"><title>{s.face.time:.1f} s: '
+        f"{show_probability(s.probability, '.2f')}</title></circle>"
+        for x, y, s in points
+    )
+    return (
+        f'<svg aria-hidden="true"><svg viewBox="0 0 {SPAN} 100" preserveAspectRatio="none">'
+        f"{_threshold(bounds.upper, 'upper')}{_threshold(bounds.lower, 'lower')}{''.join(lines)}"
+        f"</svg>{dots}</svg>"
+    )
+
+
+def _bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
+    """A still picture's probability, from 0 on the left to 1 on the right."""
+    colour, _ = person_style(rank)
+    marks = "".join(
+        f'<line x1="{100 * value:.1f}%" x2="{100 * value:.1f}%" y1="0" y2="100%" '
+        f'class="threshold" stroke-dasharray="{DASHES[name]}"/>'
+        for name, value in (("lower", bounds.lower), ("upper", bounds.upper))
+    )
+    value = 100 * (person.verdict.probability or 0.0)
+    return (
+        f'<svg aria-hidden="true"><rect x="0" y="30%" width="{value:.1f}%" height="40%" '
+        f'fill="{colour}"/>{marks}</svg>'
+    )
+
+
+def _runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[int]]:
+    """Positions of points in neighbouring key frames: where a face is missing, the line breaks."""
+    order = {k.index: place for place, k in enumerate(key_frames)}
+    runs: list[list[int]] = []
+    for position, index in enumerate(indices):
+        if position > 0 and order[index] - order[indices[position - 1]] == 1:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    return runs
+
+
+def _changes(found: Scan, end: float, language: str) -> str:
+    """How much the picture changes from frame to frame."""
+    differences = found.curve.differences
+    if len(differences) < 2:
+        return ""
+    peak = max(float(np.percentile(differences, 99.5)), 1e-6)
+    points = " ".join(
+        f"{SPAN * float(t) / end:.1f},{100 - 94 * min(1.0, float(d) / peak):.1f}"
+        for t, d in zip(found.curve.times, differences, strict=True)
+        if t <= end
+    )
+    said = html.escape(texts.say(language, "picture_changes"))
+    return (
+        f'<div class="lane changes"><div class="who">{said}</div><div class="plot">'
+        f'<svg aria-hidden="true" viewBox="0 0 {SPAN} 100" preserveAspectRatio="none">'
+        f'<polyline points="{points}" fill="none" class="differences" '
+        'vector-effect="non-scaling-stroke"/></svg></div></div>'
+    )
+
+
+def _axis(end: float) -> str:
+    steps = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300]
+    step = next((s for s in steps if s >= end / 5), 600)
+    marks, at = [], 0.0
+    while at <= end + 1e-9:
+        last = ' class="last"' if at > 0.94 * end else ""
+        marks.append(f'<span style="left:{100 * at / end:.2f}%"{last}>{at:g} s</span>')
+        at += step
+    return (
+        '<div class="lane axis" aria-hidden="true"><div class="who"></div>'
+        f'<div class="plot">{"".join(marks)}</div></div>'
+    )

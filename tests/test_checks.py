@@ -1,0 +1,147 @@
+"""What the page is told, step by step, without a browser."""
+
+import csv
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_page import make_scan
+
+from detector.errors import UserError
+from detector.interface import checks
+from detector.interface.background import Moment, follow
+from detector.interface.detectors import DETECTORS
+from detector.interface.sessions import Entry, Visit, uploaded
+from detector.records import Label
+from detector.scoring import Detector
+from detector.settings import Progress
+from detector.stress import Trial
+
+
+@pytest.fixture
+def visit(detector: Detector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Visit]:
+    """Someone who had a clip of two people and a picture checked."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setitem(DETECTORS._loaded, "default", detector)
+    visit = Visit(run=1)
+    visit.entries = [
+        Entry(tmp_path / "a.mp4", "=a.mp4", scan=make_scan(people=2, frames=4)),
+        Entry(tmp_path / "b.jpg", "b.jpg", scan=make_scan(frames=1, probability=0.5)),
+        Entry(tmp_path / "c.mp4", "c.mp4", error=UserError("no_frames", "Nothing decodes.")),
+    ]
+    visit.open = visit.entries[0]
+    yield visit
+    visit.clear()
+
+
+def test_after_the_verdict_come_maps_stress_test_and_their_own_test(visit: Visit) -> None:
+    entry = visit.entries[0]
+    (drawn,) = checks.draw_maps(visit, "gradcam")
+    assert drawn["faces"].count('class="plate') >= 2
+    (tested,) = checks.run_stress(visit)
+    assert entry.trials is not None
+    assert len(entry.trials) == 6
+    assert "Being put to the test" not in tested["table"]["card"]
+    assert "mirrored" in tested["holds"]
+    *_, proved = checks.test_maps(visit, "gradcam")
+    assert "is being tested" not in proved["faces"]
+    assert all(made["gradcam"].trust for made in entry.maps.values())
+    assert list(checks.run_stress(visit)) == []
+
+
+def test_a_verdict_that_falls_changes_label_sentence_and_report(visit: Visit) -> None:
+    entry = visit.entries[0]
+    assert entry.scan is not None
+    entry.trials = (
+        Trial("as it is", 0.9, Label.MANIPULATED), Trial("mirrored", 0.4, Label.INCONCLUSIVE)
+    )  # fmt: skip
+    entry.tested = replace(entry.scan.verdict, label=Label.INCONCLUSIVE)
+    shown = checks.show_entry(visit)
+    assert '<div class="card inconclusive">' in shown["table"]["card"]
+    assert "inconclusive" in shown["sentence"]
+    report = checks.entry_json(entry)
+    assert report["stress"]["holds"] is False
+    assert report["stress"]["verdict"] == "inconclusive"
+
+
+def test_frames_are_told_with_the_verdict_only(visit: Visit) -> None:
+    assert len(checks.show_entry(visit)["table"]["frames"]) == 4
+    assert "frames" not in checks.view(visit)
+    people = checks.view(visit)["people"]
+    assert [p["id"] for p in people] == [1, 2]
+    assert people[0]["runs"] == [1, 1, 1, 1]
+    assert people[0]["boxes"][0] == [40, 40, 120, 140]
+
+
+def test_reports_of_several_files(visit: Visit) -> None:
+    shown = checks.write_files(visit, "gradcam", "seen in a chat")
+    page, report, captions = map(Path, shown["files"])
+    assert "seen in a chat" in page.read_text(encoding="utf-8")
+    assert json.loads(report.read_text(encoding="utf-8"))["file"] == "=a.mp4"
+    assert captions.read_text(encoding="utf-8").startswith("WEBVTT")
+    table, packed = map(Path, shown["archive"])
+    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+    assert [row["file"] for row in rows] == ["'=a.mp4", "b.jpg", "c.mp4"]
+    assert rows[2]["verdict"] == "error"
+    assert len(zipfile.ZipFile(packed).namelist()) == 6
+    folder = visit.folder
+    visit.clear()
+    assert folder is not None
+    assert not folder.exists()
+
+
+def test_a_row_opens_its_file(visit: Visit) -> None:
+    assert "b.jpg" in checks.open_row(visit, 1)["table"]["card"]
+    assert "Nothing decodes" in checks.open_row(visit, 2)["table"]["card"]
+    assert checks.open_row(visit, 9) == {}
+
+
+def test_a_cancelled_check_is_left_within_a_second() -> None:
+    stopped = [False]
+
+    def work(progress: Progress) -> Iterator[int]:
+        yield 1
+        time.sleep(3)
+        yield 2
+
+    parts = follow(work, lambda: stopped[0])
+    assert next(part for part in parts if not isinstance(part, Moment)) == 1
+    stopped[0] = True
+    began = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        list(parts)
+    assert caught.value.code == "cancelled"
+    assert time.monotonic() - began < 1
+
+
+def test_an_older_check_is_silent_once_a_newer_one_began() -> None:
+    visit = Visit()
+    first = visit.begin(1, "en", "default")
+    assert not first()
+    second = visit.begin(2, "en", "default")
+    assert first()
+    assert not second()
+    visit.stopped = 2
+    assert second()
+    assert list(checks.check(visit, {"run": 2, "example": "genuine"}, "default", 8)) == []
+
+
+def test_what_cannot_be_checked_is_told_at_once() -> None:
+    for asked, frames in (({"example": "../../secret"}, 8), ({"example": "genuine"}, 0)):
+        (shown,) = checks.check(Visit(), {"run": 1, **asked}, "default", frames)
+        assert shown["table"]["state"] == "error"
+        assert shown["faces"] == ""
+
+
+def test_only_uploads_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    for outside in ("/etc/hostname", f"{tmp_path}/uploads/../secret.mp4"):
+        with pytest.raises(UserError) as caught:
+            uploaded(outside)
+        assert caught.value.code == "missing_file"
+    assert uploaded(f"{tmp_path}/uploads/a.mp4") == tmp_path / "uploads" / "a.mp4"

@@ -1,0 +1,248 @@
+"""The chart, the card, the plates and the report of scans whose answer is known."""
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import make_face, texture
+
+from detector.cards import Answer, declared, verdict_card
+from detector.charts import BEYOND, clean_crop, overlay, person_style
+from detector.evidence import describe_map, faces_page, frames_page, origin_page, telling_faces
+from detector.lanes import SHOWN, draw_lanes
+from detector.page import to_page
+from detector.records import (
+    Calibration,
+    Curve,
+    FaceScore,
+    Heatmap,
+    KeyFrame,
+    Label,
+    ModelInfo,
+    Person,
+    PersonVerdict,
+    Provenance,
+    Scan,
+    Statement,
+    Verdict,
+    VideoInfo,
+)
+from detector.stress import Trial
+from detector.texts import languages
+
+BOUNDS = Calibration(1.0, 0.0, 0.3, 0.7, True, (-1.0, -0.5, 0.0, 0.5))
+
+
+def make_scan(people: int = 1, frames: int = 12, probability: float = 0.9) -> Scan:
+    key_frames = tuple(KeyFrame(10 * n, 0.4 * n, 1.0, texture(n, 160, 120)) for n in range(frames))
+    judged = []
+    for number in range(people):
+        faces = tuple(replace(make_face(k.index), time=k.time) for k in key_frames)
+        share = probability * (1 - number / 20)
+        scores = tuple(FaceScore(f, 0.0, share - f.frame_index / 2000) for f in faces)
+        label = Label.MANIPULATED if share > 0.7 else Label.INCONCLUSIVE
+        verdict = Verdict(label, share, (share - 0.05, min(0.99, share + 0.05)), ())
+        judged.append(PersonVerdict(Person(number + 1, faces), scores, verdict))
+    still = frames == 1
+    top = replace(judged[0].verdict, person=1) if judged else None
+    none = Verdict(Label.NO_FACE, None, None, ())
+    times = np.array([k.time for k in key_frames])
+    return Scan(
+        video=VideoInfo("clip.mp4", 160, 120, Fraction(0 if still else 25), 0.0 if still else 5.0,
+                        frames, "h264", 0),
+        key_frames=key_frames, curve=Curve(times, np.ones(len(times))), people=tuple(judged),
+        verdict=top or none, model=ModelInfo("tiny", "path", "ab" * 32, True), calibration=BOUNDS,
+        settings={"key_frames": 32}, timings={}, warnings=(),
+        provenance=Provenance("cd" * 32, "absent", None, {}),
+    )  # fmt: skip
+
+
+def test_a_crowd_collapses_to_the_most_suspicious_and_says_so() -> None:
+    chart = draw_lanes(make_scan(people=8), "en")
+    assert re.findall(r'data-person="(\d)" style="height', chart) == ["1", "2", "3", "4", "5", "6"]
+    assert "6 of 8 people are shown" in chart
+    assert "are shown" not in draw_lanes(make_scan(people=6), "en")
+
+
+def test_no_style_is_used_twice_and_none_is_green() -> None:
+    styles = [person_style(rank) for rank in range(4 * SHOWN)]
+    assert len(set(styles)) == len(styles)
+    for colour, _ in styles:
+        red, green, blue = bytes.fromhex(colour[1:])
+        assert green < max(red, blue)
+
+
+def test_a_picture_has_no_time() -> None:
+    found = make_scan(frames=1, probability=0.6)
+    chart = draw_lanes(found, "en")
+    assert "timed" not in chart
+    assert "axis" not in chart
+    card = verdict_card(Answer(found, "a.jpg"), "en", {})
+    assert "single view" in card
+    for wrong in ("most likely between", "longer", "1 faces", " s, "):
+        assert wrong not in card
+
+
+def test_the_card_says_what_of_whom_why_and_what_next() -> None:
+    found = make_scan(people=2)
+    found = replace(found, verdict=replace(found.verdict, signs={"pasted": 0.9, "drawn": 0.11}))
+    figures = {"video AUC, blended": [0.72, 0.5, 0.9], "video AUC, animated": [0.44, 0.2, 0.6]}
+    card = verdict_card(Answer(found, "<b>.mp4"), "en", figures)
+    for said in (
+        "&lt;b&gt;.mp4", "▲", "Signs of manipulation", "Person 1, the most suspicious of 2",
+        "Pasted-in face", "Generated face", "11%", "Of 4 genuine test clips, 0 scored",
+        "finds traces in 12 of 12 faces", "Being put to the test", "Evidence, not proof",
+        "Not checked: voice", "72 of 100", "44 of 100",
+    ):  # fmt: skip
+        assert said in card
+    assert "<b>.mp4" not in card
+
+
+def test_a_verdict_that_does_not_hold_stands_nowhere() -> None:
+    found = make_scan()
+    trials = (
+        Trial("as it is", 0.9, Label.MANIPULATED), Trial("mirrored", 0.4, Label.INCONCLUSIVE)
+    )  # fmt: skip
+    tested = replace(found.verdict, label=Label.INCONCLUSIVE)
+    answer = Answer(found, "a.mp4", trials, tested)
+    card = verdict_card(answer, "en", {})
+    assert '<div class="card inconclusive">' in card
+    assert "It does not hold: “Signs of manipulation” at first" in card
+    assert "mirrored" in card
+    held = Answer(found, "a.mp4", (trials[0], trials[0]), found.verdict)
+    assert "It holds: the same answer in all 1" in verdict_card(held, "en", {})
+
+
+def test_what_a_file_declares_stands_above_the_verdict() -> None:
+    found = make_scan()
+    said = (Statement("captured", "", "XMP"), Statement("generated", "A <Maker>", "XMP"))
+    found = replace(found, provenance=replace(found.provenance, statements=said))
+    card = verdict_card(Answer(found, "a.mp4"), "en", {})
+    assert card.index("made by A &lt;Maker&gt;") < card.index("Signs of manipulation")
+    assert declared(said[:1], "en") == ""
+    assert "Nothing found, which says nothing" in origin_page(Answer(make_scan(), "a.mp4"), "en")
+    assert "Nothing found" not in origin_page(Answer(found, "a.mp4"), "en")
+
+
+def test_telling_faces_are_apart_and_the_chosen_one_is_first() -> None:
+    found = make_scan(people=2)
+    faces = telling_faces(found, None)
+    assert len(faces) == 3
+    times = sorted(face.time for _, face in faces)
+    assert min(b - a for a, b in pairwise(times)) >= 5 / 12
+    chosen = telling_faces(found, (50, 2))
+    assert chosen[0][0].person.id == 2
+    assert chosen[0][1].frame_index == 50
+    assert telling_faces(make_scan(people=0), None) == []
+    assert "no judged face" in faces_page(make_scan(people=0), {}, "en")
+
+
+def test_beyond_the_picture_is_grey() -> None:
+    face = make_face(0, (-40, 20, 40, 120))
+    crop = clean_crop(face, make_scan().video)
+    beyond = round(-face.crop_box[0] * crop.shape[1] / (face.crop_box[2] - face.crop_box[0]))
+    assert (crop[:, : beyond - 1] == BEYOND).all()
+    assert np.array_equal(crop[10:60, beyond + 1 : 90], face.crop[10:60, beyond + 1 : 90])
+
+
+def test_a_weak_map_looks_weak() -> None:
+    image, values = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8), 0.9)
+    strong, weak = overlay(image, values), overlay(image, values * 0.001)
+    assert np.abs(strong.astype(int) - 100).max() > 50
+    assert np.abs(weak.astype(int) - 100).max() < 5
+
+
+def test_a_map_is_told_in_one_way_only() -> None:
+    face = make_face(0)
+    empty = Heatmap("gradcam", face, np.zeros((8, 8), np.float32), {"reliable": False}, {"nose": 1})
+    assert describe_map(empty, "en").startswith("The map is empty")
+    wrong = replace(empty, values=np.ones((8, 8), np.float32))
+    assert "Do not rely on this map" in describe_map(wrong, "en")
+    right = replace(wrong, trust={"reliable": True})
+    assert describe_map(right, "en").endswith("Most of it lies around the nose (100%).")
+
+
+def test_key_frames_are_a_row_a_person_and_can_be_saved() -> None:
+    sheet = frames_page(Answer(make_scan(people=2), "a.mp4"), "en")
+    assert sheet.count('<div class="row">') == 2
+    assert sheet.count("download=") == 2 * 8 + 8 + 1
+
+
+@pytest.mark.parametrize("language", languages())
+def test_the_report_needs_nothing_beside_it(language: str) -> None:
+    found = make_scan(people=8, frames=32)
+    when = datetime(2026, 11, 24, 23, 0, tzinfo=UTC)
+    page = to_page(Answer(found, "a.mp4"), language, when=when, note="seen <here>")
+    assert len(page.encode()) < 1_500_000
+    for said in (
+        "2026-11-24 23:00:00 UTC",
+        "ab" * 32,
+        "cd" * 32,
+        "seen &lt;here&gt;",
+        "key_frames",
+    ):
+        assert said in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert re.search(r"verify &quot;a.json&quot; &quot;a.mp4&quot;</code></p></body>", page)
+
+
+def test_schema_describes_the_json(detector: object, face_video: Path) -> None:
+    from detector.pipeline import scan
+    from detector.report import to_json
+    from detector.settings import Settings
+
+    schema = json.loads(
+        (Path(__file__).parent.parent / "docs" / "report.schema.json").read_text(encoding="utf-8")
+    )
+    for found in (scan(face_video, Settings(key_frames=4), detector=detector), make_scan(8)):
+        report = to_json(found)
+        check_against(report, schema, schema)
+        for spoilt in ({**report, "verdict": "real"}, {**report, "probability": 2}, {"schema": 1}):
+            with pytest.raises(AssertionError):
+                check_against(spoilt, schema, schema)
+
+
+KINDS = {
+    "object": dict, "array": list, "string": str, "number": (int, float), "integer": int,
+    "boolean": bool, "null": type(None),
+}  # fmt: skip
+
+
+def check_against(value: object, rule: dict, schema: dict) -> None:
+    """The part of JSON Schema that ours uses."""
+    if "$ref" in rule:
+        rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[1]]
+    if "oneOf" in rule:
+        fitting = 0
+        for option in rule["oneOf"]:
+            try:
+                check_against(value, option, schema)
+            except AssertionError:
+                continue
+            fitting += 1
+        assert fitting == 1
+        return
+    kinds = rule.get("type", list(KINDS))
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    assert any(isinstance(value, KINDS[kind]) for kind in kinds), (value, kinds)
+    assert value in rule.get("enum", [value])
+    if isinstance(value, dict):
+        assert set(rule.get("required", ())) <= set(value), set(rule["required"]) - set(value)
+        known = rule.get("properties", {})
+        if rule.get("additionalProperties") is False:
+            assert set(value) <= set(known), set(value) - set(known)
+        for name, part in value.items():
+            if name in known:
+                check_against(part, known[name], schema)
+    elif isinstance(value, list):
+        assert rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value))
+        for part in value:
+            check_against(part, rule.get("items", {}), schema)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        assert rule.get("minimum", value) <= value <= rule.get("maximum", value)
