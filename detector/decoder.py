@@ -54,9 +54,12 @@ def main() -> None:
     sandbox.enter()
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    import cv2
+
     import detector.keyframes
     import detector.video  # noqa: F401  while the first request is on its way
 
+    cv2.setNumThreads(1)
     answers.put({"ready": True})
     while True:
         request = requests.get()

@@ -43,6 +43,9 @@ KEPT_VARIABLES = {
 }  # fmt: skip
 """What a decoder sees of the environment: no token, no password."""
 
+FEW_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "4"}
+"""On machines of many cores, one for each would reach the limit of address space by themselves."""
+
 PROGRAM = ("-P", "-m", "detector.decoder")
 """What Python runs. -P: an av.py in the folder of the clips is not taken for the library."""
 
@@ -72,9 +75,8 @@ class Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**kept, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+            env={**kept, **FEW_THREADS, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # Ctrl-C is for us
-            pipesize=2**20,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

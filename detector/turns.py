@@ -40,7 +40,7 @@ def be_fair(queue: Any) -> None:
             if job
             for event in job
         )
-        whole = {}
+        whole: dict[str, list[Any]] = {}
         for key, line in queue.event_queue_per_concurrency_id.items():
             share = max(1, (line.concurrency_limit or len(queue.active_jobs)) - 1)
             whole[key], line.queue = line.queue, [
