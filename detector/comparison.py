@@ -15,6 +15,7 @@ RATE = 25  # samples a second on which the two are laid over each other
 LEAST_OVERLAP = 1.0  # seconds, and of the shorter clip this share
 LEAST_SHARE = 0.5
 WELL = 0.6  # correlation from which on both are taken for the same scene
+STILL = 1e-9  # product of both spreads: below it a picture does not change
 CLOSE = 0.12  # seconds that two faces may lie apart to count as the same moment
 SIDE = 240  # pixels of the faces compared
 FULL_DIFFERENCE = 80.0  # of 255: drawn brightest
@@ -51,7 +52,8 @@ def align_clips(first: Curve, second: Curve) -> Alignment:
             continue
         a, b = one[begin:end], other[begin + lag : end + lag]
         spread = float(a.std() * b.std())
-        agreement = float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread else 0.0
+        moves = spread > STILL
+        agreement = float(((a - a.mean()) * (b - b.mean())).mean()) / spread if moves else 0.0
         if agreement > best.agreement:
             best = Alignment(lag / RATE, agreement)
     return best
