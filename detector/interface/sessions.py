@@ -20,6 +20,7 @@ from detector.texts import ENGLISH
 
 KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
 SESSIONS = 32  # visitors whose last scans are remembered
+HELD_BYTES = 2**30  # of pictures of all visitors; beyond, the longest unseen is forgotten
 
 
 @dataclass
@@ -82,6 +83,13 @@ class Visit:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
 
+    def weight(self) -> int:
+        """Bytes of the pictures that its scans hold."""
+        scans = [entry.scan for entry in self.entries if entry.scan is not None]
+        frames = sum(k.image.nbytes for scan in scans for k in scan.key_frames)
+        faces = (f for scan in scans for person in scan.people for f in person.person.faces)
+        return frames + sum(face.crop.nbytes for face in faces)
+
     def make_folder(self) -> Path:
         """Where files to download go; deleted with the visit."""
         if self.folder is None:
@@ -102,9 +110,14 @@ class Visits:
         with self._lock:
             visit = self._held.setdefault(key, Visit())
             self._held.move_to_end(key)
-            while len(self._held) > SESSIONS:
-                self._held.popitem(last=False)[1].clear()
+            while len(self._held) > SESSIONS or (len(self._held) > 1 and self._is_too_much()):
+                forgotten = self._held.popitem(last=False)[1]
+                forgotten.stopped = forgotten.run
+                forgotten.clear()
         return visit
+
+    def _is_too_much(self) -> bool:
+        return sum(visit.weight() for visit in self._held.values()) > HELD_BYTES
 
     def forget(self, request: gr.Request) -> None:
         """The visitor has left."""
