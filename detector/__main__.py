@@ -106,27 +106,32 @@ def set_up_scan(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_setting(parser, "key_frames", type=int, metavar="N")
+    add_setting(parser, "frames", choices=("some", "all"))
     add_setting(parser, "explain", metavar="METHOD")
     add_ray(parser)
 
 
 def run_scan(options: Options) -> int:
     """Scan files; one bad file never stops the rest."""
-    from detector.archive import scan_files
-    from detector.explain import check_method
-    from detector.report import to_text
-
     settings = Settings(
         model=options.model,
         weights=options.weights,
         device=options.device,
         key_frames=options.key_frames,
+        frames=options.frames,
         explain=None if options.explain == "none" else options.explain,
     )
     if settings.explain:
+        from detector.explain import check_method
+
         check_method(settings.explain)
         if options.report is None:
             raise UserError("bad_setting", "--explain needs --report DIR to write the map to.")
+    with Bar("") as progress:
+        progress("loading", 0.0)
+        from detector.archive import scan_files
+        from detector.report import to_text
+
     failed = 0
     for report in scan_files(
         options.clips, settings, folder=options.report, ray=options.ray, watch=Bar

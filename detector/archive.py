@@ -5,13 +5,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from detector.errors import UserError, as_user_error, printable
-from detector.explain import explain
 from detector.fence import fence
 from detector.pipeline import find_face, scan
 from detector.records import Heatmap, Scan
@@ -21,7 +20,9 @@ from detector.settings import Progress, Settings, silent
 from detector.verdict import deciding_sign
 from detector.video import CLIP_SUFFIXES
 from detector.weights import load_detector
-from detector.workers import spread
+from detector.workers import count_cores, spread
+
+MANY = 4  # files a core: of fewer, loading the network in every process costs more than it gains
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """A file's name -> what shows the progress of its scan."""
@@ -49,7 +50,8 @@ def scan_files(
 ) -> Iterator[dict[str, Any]]:
     """The report of every file, in order, as soon as it is there; of folders all clips below.
 
-    With `folder`, the reports and their pictures are written there too.
+    With `folder`, the reports and their pictures are written there too. Of many files each core
+    scans its own, in a process that loads the network once.
     """
     if folder is not None:
         check_writable(folder)
@@ -58,12 +60,17 @@ def scan_files(
     _load(settings)  # what is wrong with the model is said once, not once a file
     found = [pair for name in given for pair in find_clips(name)]
     names = tell_apart([path for path, _ in found])
+    workers = count_cores() if len(found) >= MANY * count_cores() else 1
+    if ray or workers > 1:
+        settings = replace(settings, threads=settings.threads or 1)
+        watch = None
     yield from spread(
         _scan_one,
         [
-            Job(name, path, settings, folder, None if ray else watch, error)
+            Job(name, path, settings, folder, watch, error)
             for name, (path, error) in zip(names, found, strict=True)
         ],
+        workers=workers,
         ray=ray,
     )
 
@@ -157,6 +164,8 @@ def scan_and_explain(
     found = scan(clip, settings, detector=detector, progress=progress)
     if not method or not any(person.scores for person in found.people):
         return found, {}
+    from detector.explain import explain  # its methods take their time to load
+
     progress("explanation", 0.0)
     person, face = find_face(found)
     heatmap = explain(

@@ -4,10 +4,10 @@ import base64
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-from matplotlib import colormaps
 
 from detector.records import Face, Heatmap, Image, KeyFrame, Scan, VideoInfo
 
@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3")
 """Told apart by the colour-blind too, after Okabe and Ito; no green, which reads as "real"."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Patterns of lines: where colours begin anew, the next one."""
-HEAT = "inferno"  # perceptually uniform, and safe for the colour-blind
+HEAT = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
 FAINT = 0.35  # of its opacity: a map that failed its own test
 BEYOND = 128  # grey: what lies outside the picture
 
@@ -83,8 +83,8 @@ def draw_boxes(scan: Scan, key_frame: KeyFrame) -> Image:
 
 def colour_heatmap(values: np.ndarray, scale: float = 1.0) -> Image:
     """A map in colour; `scale` is the strength that is drawn brightest."""
-    share = np.clip(values / scale, 0, 1)
-    return (colormaps[HEAT](share)[..., :3] * 255).round().astype(np.uint8)
+    grey = (np.clip(values / scale, 0, 1) * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(grey, HEAT)[..., ::-1])
 
 
 def overlay(image: Image, values: np.ndarray, *, opacity: float = 0.6, scale: float = 1.0) -> Image:

@@ -94,7 +94,10 @@ def _look(
     sandbox.allow_seconds((os.cpu_count() or 1) * settings.max_decode_time)
     clip = Clip(request["path"], settings)
     try:
-        choice = choose_frames(_watched(clip, answers), count=settings.key_frames)
+        choice = choose_frames(
+            _watched(clip, answers), count=settings.key_frames,
+            again=lambda: Clip(request["path"], settings),
+        )  # fmt: skip
     finally:
         clip.close()
     answers.put(_describe(clip, choice))
@@ -102,9 +105,9 @@ def _look(
         if request["want"] == "provenance":
             answers.put({"provenance": _read_provenance(clip)})
         else:
-            for key_frame in choice.key_frames():
-                small = request["want"] == "thumbnails"
-                answers.put({}, _shrink(key_frame.image) if small else key_frame.image)
+            side = THUMBNAIL if request["want"] == "thumbnails" else None
+            for key_frame in choice.key_frames(side):
+                answers.put({}, key_frame.image)
     answers.put({"ready": True})
 
 
@@ -137,15 +140,6 @@ def _read_provenance(clip: "Clip") -> list[Any]:
     told = read_provenance(Path(clip.file), clip.metadata)
     statements = [[s.kind, s.who, s.where] for s in told.statements]
     return [told.sha256, told.content_credentials, told.signer, told.container, statements]
-
-
-def _shrink(image: "np.ndarray") -> "np.ndarray":
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 if __name__ == "__main__":

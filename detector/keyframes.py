@@ -7,8 +7,8 @@ gaps of the time line. One pass; what is held does not grow with the clip's leng
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -39,10 +39,10 @@ class Choice:
     frames: list[tuple[Frame, float]]
     curve: Curve
 
-    def key_frames(self) -> Iterator[KeyFrame]:
-        """The key frames, their images made one at a time."""
+    def key_frames(self, side: int | None = None) -> Iterator[KeyFrame]:
+        """The key frames, their images made one at a time, at most `side` pixels long."""
         for frame, difference in self.frames:
-            yield KeyFrame(frame.index, frame.time, difference, frame.image)
+            yield KeyFrame(frame.index, frame.time, difference, frame.shrink(side))
 
 
 def select_key_frames(frames: Iterable[Frame], *, count: int = 32) -> list[KeyFrame]:
@@ -50,51 +50,62 @@ def select_key_frames(frames: Iterable[Frame], *, count: int = 32) -> list[KeyFr
     return list(choose_frames(frames, count=count).key_frames())
 
 
-def choose_frames(frames: Iterable[Frame], *, count: int = 32, evenly: bool = False) -> Choice:
+def choose_frames(
+    frames: Iterable[Frame],
+    *,
+    count: int = 32,
+    evenly: bool = False,
+    again: Callable[[], Iterable[Frame]] | None = None,
+) -> Choice:
     """The same, with images not made yet, and with the curve of differences.
 
     With `evenly`, for comparison, the frames are evenly spread and differences do not matter.
+    `again` reads the clip once more: then all frames are let go at first where they are too large
+    for some to be held until it is known which are chosen.
     """
     maxima: list[_Candidate] = []
     spread: list[_Candidate] = []
     stride, times, differences = 1, [], []
-    window: deque[tuple[int, Frame, float]] = deque(maxlen=2 * REACH + 1)
+    window = _Window()
     before: np.ndarray | None = None
-    capacity = 2 * count
+    capacity, held = 2 * count, True
 
-    def keep_maximum() -> None:
-        found = _local_maximum(window)
-        if found is None or (maxima and found.number <= maxima_last[0]):
+    def keep(found: _Candidate | None) -> None:
+        if found is None or any(c.number == found.number for c in maxima):
             return
-        maxima_last[0] = found.number
         heapq.heappush(maxima, found)
         if len(maxima) > count:
             heapq.heappop(maxima)
 
-    maxima_last = [-1]
     for number, frame in enumerate(frames):
         if number == 0:
             pixels = frame.image.nbytes // 2  # held as yuv: half of RGB
-            capacity = int(np.clip(HELD_BYTES // (3 * pixels), 8, 2 * count))
-            count = min(count, capacity)
+            count = min(count, max(8, HELD_BYTES // pixels))
+            held = again is None or 3 * count * pixels <= HELD_BYTES
+            if held:
+                capacity = int(np.clip(HELD_BYTES // (3 * pixels), 8, 2 * count))
+                count = min(count, capacity)
         difference = measure_difference(before, frame.luma)
         before = frame.luma
         times.append(frame.time)
         differences.append(difference)
-        window.append((number, frame, difference))
-        if len(window) == window.maxlen:
-            keep_maximum()
+        if not held:
+            frame = replace(frame, load=None)
+        keep(window.add(number, frame, difference))
         if number % stride == 0:
             spread.append(_Candidate(difference, number, frame, difference))
             if len(spread) > capacity:
                 stride *= 2
                 spread = [c for c in spread if c.number % stride == 0]
-    for _ in range(min(REACH, len(window) - 1)):  # maxima close to the end
-        window.popleft()
-        keep_maximum()
+    for found in window.finish():
+        keep(found)
     salient = [] if evenly else _salient(maxima, differences, count)
     chosen = _fill(salient, spread, count, len(times))
-    return Choice([(c.frame, c.difference) for c in chosen], _make_curve(times, differences))
+    looked_at = [(c.frame, c.difference) for c in chosen]
+    if not held and again is not None:
+        differs = {c.frame.index: c.difference for c in chosen}
+        looked_at = [(f, differs[f.index]) for f in again() if f.index in differs]
+    return Choice(looked_at, _make_curve(times, differences))
 
 
 def measure_difference(before: np.ndarray | None, luma: np.ndarray) -> float:
@@ -106,18 +117,32 @@ def measure_difference(before: np.ndarray | None, luma: np.ndarray) -> float:
     return float(cv2.norm(before, luma, cv2.NORM_L1)) / luma.size
 
 
-def _local_maximum(window: Iterable[tuple[int, Frame, float]]) -> _Candidate | None:
-    """The strongest raw difference near a maximum of the smoothed curve in the window's middle."""
-    held = list(window)
-    values = np.array([difference for _, _, difference in held])
-    smooth = np.convolve(values, _KERNEL, "same")
-    middle = min(REACH, len(held) - 1)
-    if smooth[middle] < smooth.max() - 1e-12 and values[middle] < values.max():
-        return None
-    number, frame, difference = held[int(np.argmax(values))]
-    if difference <= 0:
-        return None
-    return _Candidate(float(smooth[middle]), number, frame, difference)
+class _Window:
+    """The last frames, of which the middle one may lie at a maximum of the smoothed curve."""
+
+    def __init__(self) -> None:
+        self._size = 2 * (REACH + 1) + 1
+        self._held: deque[tuple[int, Frame | None, float]] = deque(
+            [(-1, None, 0.0)] * self._size, self._size
+        )
+
+    def add(self, number: int, frame: Frame | None, difference: float) -> _Candidate | None:
+        """The strongest difference near a maximum of the smoothed curve, if there is one."""
+        self._held.append((number, frame, difference))
+        values = np.array([value for _, _, value in self._held])
+        left, middle, right = np.convolve(values, _KERNEL, "valid")
+        if not left < middle >= right:
+            return None
+        near = list(self._held)[1:-1]
+        number, strongest, difference = near[int(np.argmax(values[1:-1]))]
+        if strongest is None or difference <= 0:
+            return None
+        return _Candidate(float(middle), number, strongest, difference)
+
+    def finish(self) -> Iterator[_Candidate | None]:
+        """The maxima close to the end."""
+        for _ in range(REACH + 1):
+            yield self.add(-1, None, 0.0)
 
 
 def _salient(maxima: list[_Candidate], differences: list[float], count: int) -> list[_Candidate]:

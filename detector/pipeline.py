@@ -12,11 +12,11 @@ from detector.errors import UserError
 from detector.faces import FaceFinder, group_people
 from detector.fence import Look, look
 from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
-from detector.scoring import BATCH, Scorer
+from detector.scoring import Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_people
 from detector.weights import load_detector
-from detector.workers import count_cores
+from detector.workers import count_cores, spread_over_threads
 
 
 def scan(
@@ -56,6 +56,7 @@ def scan_in_stages(
     began = time.perf_counter()
     with ExitStack() as opened:
         with _timed(timings, "decode"):
+            progress("key frames", 0.0)
             seen = opened.enter_context(look(path, settings, progress))
             key_frames = tuple(seen.thumbnails())
         if detector is None:
@@ -122,11 +123,15 @@ def _score(
     each = [[face for face in person.faces if face.unfit is None] for person in people]
     fit = [face for faces in each for face in faces]
     if not detector.in_sequence:
-        each = [fit[start : start + BATCH] for start in range(0, len(fit), BATCH)]
+        each = [fit[at : at + detector.batch] for at in range(0, len(fit), detector.batch)]
+
+    def answer(faces: list[Face]) -> np.ndarray:
+        return detector.answer([f.crop for f in faces], mirror=settings.mirror)
+
     answers: list[np.ndarray] = []
-    for number, faces in enumerate(each):
-        progress("scores", number / max(1, len(each)))
-        answers += list(detector.answer([f.crop for f in faces], mirror=settings.mirror))
+    for made in spread_over_threads(answer, each, settings.threads or count_cores()):
+        answers += list(made)
+        progress("scores", len(answers) / max(1, len(fit)))
     shares, at = [], 0
     for person in people:
         count = sum(face.unfit is None for face in person.faces)

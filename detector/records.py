@@ -81,12 +81,19 @@ class Frame:
     time: float
     luma: np.ndarray = field(repr=False, compare=False)
     """Brightness at reduced size, uint8, for differences."""
-    load: Callable[[], Image] = field(repr=False, compare=False)
+    load: Callable[..., Image] | None = field(repr=False, compare=False)
+    """Makes the RGB image, at full size or at most so many pixels long; None once let go."""
 
     @property
     def image(self) -> Image:
         """The full-size RGB image."""
-        return self.load()
+        return self.shrink(None)
+
+    def shrink(self, side: int | None) -> Image:
+        """The RGB image, at most `side` pixels long."""
+        if self.load is None:
+            raise ValueError(f"frame {self.index} was let go")
+        return self.load() if side is None else self.load(side)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Crops -> logits. The network with its normalisation and calibration, and no state beside them."""
 
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from detector.records import Calibration, Image, ModelInfo
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
-BATCH = 16  # crops a forward pass
+BATCH = 16  # crops a forward pass on a GPU
+CPU_BATCH = 4  # and on a core, whose cache holds no more
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -72,7 +72,9 @@ class Scorer(Protocol):
     def finder_device(self) -> str: ...  # noqa: D102
     @property
     def in_sequence(self) -> bool: ...  # noqa: D102
-    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray: ...  # noqa: D102
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,6 @@ class Detector:
     margin: float
     """Share of the face's box that crops show around it, as the network learned."""
     device: torch.device
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
-    """Held while the network runs or explains: hooks sit on the shared network."""
 
     @property
     def finder_device(self) -> str:
@@ -99,6 +99,11 @@ class Detector:
         return self.network.in_sequence
 
     @property
+    def batch(self) -> int:
+        """Crops a forward pass."""
+        return CPU_BATCH if self.device.type == "cpu" else BATCH
+
+    @property
     def side(self) -> int:
         """Side of the network's input, pixels."""
         return self.network.architecture.side
@@ -108,19 +113,19 @@ class Detector:
         sized = np.stack([resize(crop, self.side, self.side) for crop in crops])
         return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), self.device)
 
-    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+    def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The largest logit of each crop, (n,)."""
         return self.answer(crops, mirror=mirror).max(1)
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
-        """The logits, (n, signs); averaged with those of the mirror image unless told otherwise."""
+    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+        """The logits, (n, signs); with `mirror` averaged with those of the mirror image."""
         if not crops:
             return np.zeros((0, len(self.network.architecture.signs)), np.float32)
         logits = []
-        batch = len(crops) if self.in_sequence else BATCH
+        batch = len(crops) if self.in_sequence else self.batch
         for start in range(0, len(crops), batch):
             pictures = self.prepare(crops[start : start + batch])
-            with self.lock, torch.inference_mode(), autocast(self.device):
+            with torch.inference_mode(), autocast(self.device):
                 made = self.network.answer(pictures).float()
                 if mirror:
                     made = (made + self.network.answer(pictures.flip(3)).float()) / 2
@@ -178,11 +183,16 @@ class Ensemble:
         """Whether a member judges a person's crops together."""
         return any(m.in_sequence for m in self.members)
 
-    def score(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+    @property
+    def batch(self) -> int:
+        """Crops a forward pass."""
+        return self.members[0].batch
+
+    def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The largest of each crop's mean logits, (n,)."""
         return self.answer(crops, mirror=mirror).max(1)
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The mean of the members' calibrated logits, (n, signs)."""
         return np.mean(
             [

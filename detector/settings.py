@@ -30,11 +30,14 @@ class Settings:
     """auto, cpu, cuda or mps."""
     key_frames: int = 32
     """How many frames are looked at, 1 to 512."""
+    frames: str = "all"
+    """What key frames are chosen from. all: every frame; some: of a clip with many frames those
+    that other frames refer to, 16 a second at most, which takes less time."""
     explain: str | None = None
     """Method of a heatmap of the most suspicious face: smoothgrad, gradcam, gradcam++,
     faster-scorecam, layercam, hirescam, scorecam; or none."""
-    mirror: bool = True
-    """Average each face's logit with that of its mirror image."""
+    mirror: bool = False
+    """Average each face's logit with that of its mirror image, at twice the time."""
     threads: int = 0
     """How many frames and faces are looked at at once; 0 for one a core."""
     max_bytes: int = 4 * 2**30
@@ -58,6 +61,8 @@ class Settings:
             raise UserError("bad_setting", "The number of key frames must be between 1 and 512.")
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise UserError("bad_setting", f"{self.device!r} is no device: auto, cpu, cuda, mps.")
+        if self.frames not in ("some", "all"):
+            raise UserError("bad_setting", f"frames cannot be {self.frames!r}: some or all.")
         if self.threads < 0:
             raise UserError("bad_setting", "The number of threads must not be below zero.")
         for name in ("max_bytes", "max_pixels", "max_duration", "max_decode_time"):

@@ -4,6 +4,7 @@ The only importer of av.
 """
 
 import io
+import itertools
 import os
 import stat
 import time as clock
@@ -23,6 +24,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import pillow_heif
+from av.video.reformatter import VideoReformatter
 
 from detector.errors import UserError
 from detector.records import Frame, Image, VideoInfo
@@ -40,6 +42,8 @@ CLIP_SUFFIXES = {
 } | IMAGE_SUFFIXES  # fmt: skip
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
 DAMAGED_LIMIT = 10_000  # packets after which a file is given up
+DENSE = 8  # frames a key frame: of a clip that has more, those that no other needs are left out
+SPACING = 1 / 16  # seconds between the frames that are then looked at
 SAMPLED_FRAMES = 240  # frames looked at of a clip that is longer than the limit
 LONGEST = 7 * 86_400.0  # seconds; time stamps beyond a week are nonsense
 FASTEST = 1000  # frames a second; a rate beyond is nonsense
@@ -161,6 +165,9 @@ class Clip:
         self.warnings: list[str] = []
         self.metadata: dict[str, str] = {}
         self.frames_read = 0
+        self._packets = 0
+        self._dense = False
+        self._reformatter = VideoReformatter()
         self._began = clock.monotonic()
         self._last = 0.0  # time of the last frame
         self._damaged = 0
@@ -255,9 +262,12 @@ class Clip:
             if self._still is not None:
                 still = self._still
                 self.frames_read = 1
-                yield Frame(0, 0.0, _reduce(still), lambda: still)
+                yield Frame(0, 0.0, _reduce(still), lambda side=None: _shrink(still, side))
                 return
             sampled = self.info.duration > self.settings.max_duration and self._is_long()
+            self._dense = self._is_dense()
+            if self._dense:
+                self._stream.codec_context.skip_frame = "NONREF"
             for index, picture in self._sample() if sampled else self._decode():
                 try:
                     frame = self._make_frame(index, picture)
@@ -292,7 +302,8 @@ class Clip:
         check_pixels(picture.width, height, self.settings)
         check_pixels(width, height, self.settings)
         scale = min(1.0, LUMA_SIDE / max(width, height))
-        luma = picture.reformat(
+        luma = self._reformatter.reformat(
+            picture,
             width=max(2, round(width * scale)),
             height=max(2, round(height * scale)),
             format="gray8",
@@ -309,14 +320,19 @@ class Clip:
             self._warn_of_kind(picture)
         self.frames_read += 1
 
-        def load() -> Image:
+        def load(side: int | None = None) -> Image:
+            share = min(1.0, side / max(width, height)) if side else 1.0
+            size = max(1, round(width * share)), max(1, round(height * share))
             try:
-                image = picture.to_ndarray(format="rgb24")
+                if share < 1:
+                    image = picture.reformat(*size, "rgb24", interpolation="AREA").to_ndarray()
+                else:
+                    image = picture.to_ndarray(format="rgb24")
             except (av.error.FFmpegError, ValueError) as error:
                 raise UserError(
                     "unreadable_video", f"Frame {index} of {self.file.name} is damaged."
                 ) from error
-            if width != picture.width:
+            if image.shape[1] != size[0]:
                 image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
             return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
 
@@ -366,6 +382,7 @@ class Clip:
                 self._damaged += 1
                 continue
             self._damaged += bool(packet.is_corrupt)
+            self._packets += packet.size > 0
             for picture in pictures:
                 self._check_clock()
                 yield picture
@@ -381,10 +398,31 @@ class Clip:
             "Cut out the part in question.",
         )
 
+    def _is_dense(self) -> bool:
+        """Whether there are enough frames to leave out those that no other refers to.
+
+        The others are decoded exactly as they would be among all.
+        """
+        if self.settings.frames == "all" or not self.info.rate:
+            return False
+        wanted = DENSE * self.settings.key_frames
+        try:
+            with self._open() as beside:  # what there is counts, not what the header says
+                packets = beside.demux(beside.streams[self._stream.index])
+                return sum(1 for _ in itertools.islice(packets, wanted + 1)) > wanted
+        except (av.error.FFmpegError, ValueError):
+            return False
+
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Every frame, up to the limit."""
-        for index, picture in enumerate(self._pictures()):
-            if self._time(index, picture) > self.settings.max_duration:
+        """Every frame, or of a dense clip some sixteen a second, up to the limit."""
+        dense, rate = self._dense, float(self.info.rate)
+        index, last = -1, -1.0
+        for number, picture in enumerate(self._pictures()):
+            time = self._time(number, picture)
+            if dense and last <= time < last + SPACING - 1e-6:
+                continue
+            index, last = max(index + 1, round(time * rate) if dense else 0), time
+            if time > self.settings.max_duration:
                 self.warnings.append(
                     "The clip is longer than it says: only its first "
                     f"{self.settings.max_duration:.0f} s were looked at."
@@ -442,21 +480,31 @@ class Clip:
     def _correct_info(self) -> None:
         """What reading all frames taught: how many, how long, and whether the end is missing."""
         announced = self.info.frames
-        if announced and self.frames_read < 0.9 * announced:
+        read = max(self.frames_read, self._packets) if self._dense else self.frames_read
+        if announced and read < 0.9 * announced:
             self.warnings.append(
-                f"The file announces {announced} frames, {self.frames_read} of them decode: "
+                f"The file announces {announced} frames, {read} of them decode: "
                 "it may have been cut off."
             )
-        rate, gaps = self.info.rate, self.frames_read - 1
+        rate, gaps = self.info.rate, read - 1
         if gaps and self._last and not 0.5 < rate * self._last / gaps < 2:
             rate = Fraction(gaps / self._last).limit_denominator(1001)
         end = self._last + (float(1 / rate) if rate else 0.0)
         self.info = replace(
             self.info,
-            frames=self.frames_read,
+            frames=read,
             rate=rate,
             duration=min(self.info.duration or end, end),
         )
+
+
+def _shrink(image: Image, side: int | None) -> Image:
+    """A picture, at most `side` pixels long."""
+    share = min(1.0, side / max(image.shape[:2])) if side else 1.0
+    if share == 1:
+        return image
+    size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def _reduce(image: Image) -> np.ndarray:

@@ -51,7 +51,7 @@ def spread_over_threads(
     Each thread runs its networks on itself alone: torch's own threads wait for one another, and on
     a machine that has other work too they wait long.
     """
-    pool, running = _threads(threads), deque[Future[Answer]]()
+    pool, running = _threads(threads, os.getpid()), deque[Future[Answer]]()
     try:
         for job in jobs:
             running.append(pool.submit(function, job))
@@ -65,7 +65,8 @@ def spread_over_threads(
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """A process's threads; a copy of the process has its own."""
     import torch
 
     _keep_freed_memory()

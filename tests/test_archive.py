@@ -10,6 +10,7 @@ from detector import archive
 from detector.__main__ import main
 from detector.archive import tell_apart
 from detector.errors import UserError
+from detector.settings import Settings
 from detector.workers import spread
 
 
@@ -42,6 +43,23 @@ def test_an_archive_over_ray(
     assert len(there) == len(here) == 3
     assert there[0]["verdict"] == here[0]["verdict"]
     assert [r["error"]["code"] for r in there[1:]] == ["unreadable_video", "missing_file"]
+
+
+def test_many_files_are_spread_over_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def watch(
+        function: object, jobs: list[archive.Job], *, workers: int, ray: bool
+    ) -> list[object]:
+        asked.append((workers, jobs[0].settings.threads))
+        return []
+
+    monkeypatch.setattr(archive, "spread", watch)
+    monkeypatch.setattr(archive, "count_cores", lambda: 3)
+    monkeypatch.setattr(archive, "_load", lambda settings: None)
+    for count in (11, 12):
+        list(archive.scan_files([f"{n}.mp4" for n in range(count)], Settings()))
+    assert asked == [(1, 0), (3, 1)]
 
 
 def test_ray_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

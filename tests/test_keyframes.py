@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import drift, texture, write_clip
+from scipy.signal import find_peaks
 
+from detector import keyframes
 from detector.keyframes import choose_frames, measure_difference, select_key_frames
 from detector.records import Frame
 from detector.video import read_frames
@@ -92,6 +94,33 @@ def test_memory_does_not_grow_with_the_clip() -> None:
     assert most < 16 * 3 + 20
     assert len(choice.curve.times) <= 2000
     assert choice.curve.differences.max() > 50
+
+
+def test_maxima_are_maxima_of_the_smoothed_curve() -> None:
+    curve = np.random.default_rng(3).uniform(1, 2, 500)
+    window = keyframes._Window()
+    found = [window.add(n, Frame(n, n / 25, curve, None), c) for n, c in enumerate(curve)]
+    found += window.finish()
+    smooth = np.convolve(curve, keyframes._KERNEL, "same")
+    peaks, _ = find_peaks(np.pad(smooth, 1))
+    assert [round(f.strength, 9) for f in found if f] == [round(smooth[n - 1], 9) for n in peaks]
+    for candidate, peak in zip([f for f in found if f], peaks - 1, strict=True):
+        assert abs(candidate.number - peak) <= keyframes.REACH
+
+
+def test_frames_too_large_to_hold_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def frames():
+        rng = np.random.default_rng(0)
+        for index in range(300):
+            luma = rng.integers(0, 256, (9, 16), np.uint8)
+            yield Frame(index, index / 25, luma, lambda: np.zeros((90, 160, 3), np.uint8))
+
+    whole = choose_frames(frames(), count=16)
+    monkeypatch.setattr(keyframes, "HELD_BYTES", 90 * 160 * 3 // 2 * 20)
+    assert len(choose_frames(frames(), count=16).frames) < 16
+    again = choose_frames(frames(), count=16, again=frames)
+    assert [(f.index, d) for f, d in again.frames] == [(f.index, d) for f, d in whole.frames]
+    assert len(list(again.key_frames())) == 16
 
 
 def test_difference_by_hand() -> None:

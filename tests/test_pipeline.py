@@ -114,3 +114,16 @@ def test_boxes_are_in_full_frame_pixels(detector: Detector, tmp_path: Path) -> N
     (person,) = scan(path, detector=detector).people
     left, top, right, bottom = person.person.faces[0].box
     assert np.allclose([left, top, right, bottom], [712, 248, 1080, 720], atol=60)
+
+
+def test_answers_are_the_same_on_any_number_of_threads(
+    detector: Detector, face_video: Path
+) -> None:
+    alone, beside = (
+        scan(face_video, Settings(key_frames=9, threads=count), detector=detector)
+        for count in (1, 3)
+    )
+    assert len(alone.people) == len(beside.people) == 1
+    for one, other in zip(alone.people[0].scores, beside.people[0].scores, strict=True):
+        assert one.face.box == other.face.box
+        assert one.probability == pytest.approx(other.probability, abs=1e-3)

@@ -380,3 +380,33 @@ def test_usual_clips_are_not_warned_of(tmp_path: Path) -> None:
     clip = Clip(write_clip(tmp_path / "clip.mp4", frames_of()))
     list(clip)
     assert clip.warnings == []
+
+
+def test_frames_that_no_other_needs_are_left_out_of_dense_clips(tmp_path: Path) -> None:
+    frames = drift(texture(1, 240, 180), 120, 160, 120, speed=0.5)
+    path = write_clip(
+        tmp_path / "dense.mp4", frames, options={"bf": "3", "x264-params": "scenecut=0"}
+    )
+    every = {f.index: f for f in read_frames(path, limits=Settings(key_frames=8))}
+    clip = Clip(path, Settings(key_frames=8, frames="some"))
+    some = list(clip)
+    assert sorted(every) == list(range(120))
+    assert 30 < len(some) < 90
+    for frame in some:
+        assert frame.time == every[frame.index].time
+        assert np.array_equal(frame.luma, every[frame.index].luma)
+    assert clip.info.frames == 120
+    assert clip.warnings == []
+    few = Settings(key_frames=32, frames="some")
+    assert [f.index for f in read_frames(path, limits=few)] == list(range(120))
+
+
+def test_small_images_are_those_of_the_large(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "turned.mp4", [texture(1, 320, 240)] * 3)
+    rotate_by_metadata(path, 90)
+    frame = next(iter(read_frames(path)))
+    small = frame.shrink(80)
+    assert small.shape == (80, 60, 3)
+    large = cv2.resize(frame.image, (60, 80), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - large).mean() < 4
+    assert frame.shrink(1000).shape == (320, 240, 3)

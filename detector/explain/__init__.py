@@ -1,5 +1,6 @@
 """Where the network looked, by the method of choice, and how far that picture can be trusted."""
 
+import copy
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -155,8 +156,7 @@ def _place_member(detector: Detector, face: Face, person: Person | None) -> Dete
     faces = fit if any(f is face for f in fit) else [face]
     place = next(number for number, f in enumerate(faces) if f is face)
     pictures = detector.prepare([f.crop for f in faces])
-    with detector.lock:
-        network = InContext(detector.network.eval(), pictures, place)
+    network = InContext(detector.network.eval(), pictures, place)
     return replace(detector, network=network.eval())
 
 
@@ -204,7 +204,7 @@ def _mean_maps(
             pictures = (pictures + noise * drawn).clamp(0, 1)
         weight = 1 / (len(members) * member.calibration.temperature)
         for name, method in methods.items():
-            with member.lock, frozen(member.network) as network:
+            with frozen(copy.deepcopy(member.network)) as network:  # hooks sit on it
                 made = method(network, pictures)[0]
             if made.shape[0] != side:
                 made = cv2.resize(made, (side, side), interpolation=cv2.INTER_LINEAR)

@@ -84,15 +84,18 @@ class SharedDetector:
     margin: float
     finder_device: str
     in_sequence: bool
+    batch: int
 
     @classmethod
     def of(cls, name: str) -> "SharedDetector":
         """The one of a name."""
         whole = DETECTORS.get(name)
         where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
-        return cls(name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence)
+        return cls(
+            name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence, whole.batch
+        )
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = True) -> np.ndarray:
+    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The logits, (n, signs)."""
         return compute_scores(self.name, list(crops), mirror)
 

@@ -1,0 +1,71 @@
+"""What a scan costs in time and memory, from five seconds to an hour, from one person to twenty.
+
+    python -m benchmarks.cost [--seconds N...] [--people N...]
+
+The clips are made, 1080p. Memory is the most that this process and its decoder held at once, each
+case in a process of its own.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+from benchmarks.footage import Footage, make
+from benchmarks.profile import FOLDER, decode
+from detector.pipeline import scan
+from detector.weights import load_detector
+
+SECONDS = (5, 10, 60, 600, 3600)
+PEOPLE = (1, 2, 5, 20)
+
+
+def most_held(process: int | str = "self") -> float:
+    """Megabytes that a process held at most, with its children that still run (Linux)."""
+    folder = Path("/proc") / str(process)
+    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+    held = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    children = (
+        child
+        for task in (folder / "task").iterdir()
+        for child in (task / "children").read_text(encoding="utf-8").split()
+    )
+    return held + sum(most_held(child) for child in children)
+
+
+def measure(clip: Path) -> tuple[float, float, float, int, int]:
+    """Seconds of loading and of the scan, megabytes, people and faces found."""
+    began = time.perf_counter()
+    detector = load_detector()
+    loaded = time.perf_counter()
+    found = scan(clip, detector=detector)
+    done = time.perf_counter()
+    faces = sum(len(person.person.faces) for person in found.people)
+    return loaded - began, done - loaded, most_held(os.getpid()), len(found.people), faces
+
+
+def main() -> None:
+    """Print one line a case."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", nargs="*", type=int, default=SECONDS)
+    parser.add_argument("--people", nargs="*", type=int, default=PEOPLE)
+    options = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    cases = [Footage(f"cost-{s}s", s, 1920, 1080) for s in options.seconds]
+    cases += [Footage(f"cost-10s-{p}-people", 10, 1920, 1080, p) for p in options.people]
+    print("| clip | bare decoding s | loading s | scan s | MB at most | people | faces |")
+    print("|---|---|---|---|---|---|---|")
+    for case in cases:
+        clip = make(case, FOLDER)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            loading, scanning, held, people, faces = pool.apply(measure, (clip,))
+        print(
+            f"| {case.name} | {decode(clip):.2f} | {loading:.2f} | {scanning:.2f} | {held:.0f} "
+            f"| {people} | {faces} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
