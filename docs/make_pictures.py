@@ -22,7 +22,7 @@ def show(page: Page, address: str, example: str) -> None:
     page.goto(address)
     page.set_input_files(".lt-input", str(EXAMPLES / f"{example}.mp4"))
     page.wait_for_selector(".lt[data-state=done]")
-    page.wait_for_selector("#holds table", state="attached")
+    page.wait_for_function("!document.querySelector('.lt-card').innerText.includes('Being put')")
     page.focus(".lt-scrub")
     for _ in range(9):
         page.keyboard.press("ArrowRight")
