@@ -181,6 +181,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network", **quiet}
+    at_once: dict[str, Any] = {"trigger_mode": "multiple"}  # a new file does not wait for the old
     later: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "evidence", **quiet}
     faces, files = parts["faces"], [parts["files"], parts["archive"]]
 
@@ -191,11 +192,11 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
         proved = tested.then(on_test, method, faces, **later)
         proved.then(on_files, [method, note], files, **quiet)
 
-    go_on(table.upload(on_upload, [model, frames], outputs, **shared))
-    go_on(table.open(on_open, None, outputs, **quiet))
-    table.cancel(on_cancel, None, None, queue=False, **quiet)
+    go_on(table.upload(on_upload, [model, frames], outputs, **at_once, **shared))
+    go_on(table.open(on_open, None, outputs, **at_once, **quiet))
+    table.cancel(on_cancel, None, None, queue=False, **at_once, **quiet)
     for begun in (
-        table.choose(on_choose, method, faces, **later),
+        table.choose(on_choose, method, faces, **at_once, **later),
         method.change(on_draw, method, faces, **later),
     ):
         begun.then(on_test, method, faces, **later)
