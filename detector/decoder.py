@@ -39,6 +39,10 @@ class Answers:
     def put(self, header: dict[str, Any], pixels: "np.ndarray | None" = None) -> None:
         """One answer."""
         if pixels is not None:
+            import numpy as np
+
+            # A picture may be a view with gaps between its lines, which no stream takes.
+            pixels = np.ascontiguousarray(pixels)
             header = {**header, "shape": pixels.shape}
         text = json.dumps(header).encode()
         self._stream.write(HEAD.pack(len(text), 0 if pixels is None else pixels.nbytes) + text)

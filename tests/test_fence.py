@@ -49,6 +49,17 @@ def lying(monkeypatch: pytest.MonkeyPatch, fenced: Fence) -> object:
     return lambda code: monkeypatch.setattr(module, "PROGRAM", ("-c", say + code))
 
 
+def test_a_width_that_leaves_gaps_between_a_pictures_lines_is_no_hang(
+    fenced: Fence, tmp_path: Path
+) -> None:
+    frames = [np.roll(texture(1, 854, 480), 4 * n, axis=1) for n in range(6)]
+    path = write_clip(tmp_path / "wide.mp4", frames)
+    with look(path, Settings(key_frames=3, max_decode_time=30)) as seen:
+        whole = list(seen.key_frames())
+    assert [k.image.shape for k in whole] == [(480, 854, 3)] * 3
+    assert np.abs(whole[0].image.astype(int) - frames[whole[0].index]).mean() < 8
+
+
 def test_a_look_tells_what_the_clip_tells(fenced: Fence, face_video: Path) -> None:
     settings = Settings(key_frames=6)
     clip = Clip(face_video, settings)
