@@ -20,7 +20,7 @@ from detector.training.mixture import (
     left_out_faces,
     to_portrait,
 )
-from detector.training.recipes import RECIPES, train_from_mixture
+from detector.training.recipes import RECIPES, start_network, train_from_mixture
 from detector.training.train import signs_loss
 from detector.weights import average_checkpoints, load_detector, load_network, resolve_weights
 
@@ -200,6 +200,17 @@ def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(
     with (tmp_path / "out" / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
     assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text(encoding="utf-8")
+
+
+def test_two_questions_begin_from_a_network_of_one(checkpoint: Path) -> None:
+    one = load_network(resolve_weights(path=checkpoint))
+    two = start_network(RECIPES["test-mixed"], str(checkpoint))
+    assert two.architecture.signs == SIGNS
+    pictures = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        answers = two.eval().answer(pictures)
+        torch.testing.assert_close(answers[:, 0], one.eval()(pictures))
+    assert not torch.equal(answers[:, 0], answers[:, 1])
 
 
 def test_sources_are_measured_one_by_one() -> None:

@@ -95,6 +95,9 @@ class Recipe:
     """Both classes drawn equally often, in place of class weights."""
     frames: int = 0
     """Faces of a clip that a network of sequences learns from at a time."""
+    learned_side: int | None = None
+    """Side of the pictures that training shows, where it is smaller than the input: it costs less,
+    and with looser crops faces come out about as large."""
     mixed: Shares | None = None
     """What the pairs are made of, where labelled faces of many sources and forgeries are mixed."""
     margin: float = MARGIN
@@ -169,6 +172,7 @@ RECIPES: dict[str, Recipe] = {
             steady=True, validate_every=200, frozen=r"backbone\.(conv_stem|bn1|blocks\.[012]\.)",
         ),
         side=224,
+        learned_side=192,
         kinds={"self": 0.4, "swap": 0.3, "bottleneck": 0.15, "part": 0.15},
         decoders=0,
         weighted=False,
@@ -231,10 +235,10 @@ RECIPES: dict[str, Recipe] = {
         _from_labels("test_rnn", "nothing: it takes seconds", **{**TEST, "batch": 12}), frames=4
     ),
 }  # fmt: skip
-"""`larger` is how the default checkpoint in weights/ was made, in one go and before people were
-invented: it learns from where forgeries lie as well, at a steady rate. `embedded` is how the
-smaller one beside it was made, `embedded-cost-sensitive` the paper's loss on the same forgeries.
-The tests take seconds."""
+"""`mixed` is how the checkpoint in weights/ was made: twice, each time without other data sets,
+begun from weights that `larger` had made; the mean of both is shipped. `larger` and `embedded` learn from
+portraits alone, `embedded-cost-sensitive` with the paper's loss on the same forgeries. Those whose
+names begin with `test` take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -261,8 +265,12 @@ def start_network(recipe: Recipe, start: str) -> Network:
             s.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
             dropout=s.dropout,
         )  # fmt: skip
-        own = network.state_dict()  # but for the last layer, which has other outputs
-        own |= {k: v for k, v in given.state_dict().items() if v.shape == own[k].shape}
+        own = network.state_dict()
+        for name, value in given.state_dict().items():
+            if value.shape == own[name].shape:
+                own[name] = value
+            else:  # the last layer: it answers more questions than the one given
+                own[name][: len(value)] = value
         network.load_state_dict(own)
         return network
     folder = None
@@ -425,8 +433,9 @@ def train_from_mixture(
     portraits += find_video_portraits(real, out / "video-portraits.npz", progress)
     network = start_network(recipe, start)
     side = network.architecture.side
-    forger = Forger(portraits, side=side, margin=recipe.margin, kinds=recipe.kinds)
-    mixture = Mixture(learned, forger, side, recipe.mixed)
+    shown = recipe.learned_side or side
+    forger = Forger(portraits, side=shown, margin=recipe.margin, kinds=recipe.kinds)
+    mixture = Mixture(learned, forger, shown, recipe.mixed)
 
     def make(number: int) -> Lesson:
         real, fake, label = mixture.pair((recipe.settings.seed, number))
