@@ -236,9 +236,9 @@ RECIPES: dict[str, Recipe] = {
     ),
 }  # fmt: skip
 """`mixed` is how the checkpoint in weights/ was made: twice, each time without other data sets,
-begun from weights that `larger` had made; the mean of both is shipped. `larger` and `embedded` learn from
-portraits alone, `embedded-cost-sensitive` with the paper's loss on the same forgeries. Those whose
-names begin with `test` take seconds."""
+begun from weights that `larger` had made; the mean of both is shipped. `larger` and `embedded`
+learn from portraits alone, `embedded-cost-sensitive` with the paper's loss on the same forgeries.
+Those whose names begin with `test` take seconds."""
 
 
 def find_recipe(name: str) -> Recipe:

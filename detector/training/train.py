@@ -195,7 +195,7 @@ def train(
     `make` gives the lesson of a number, `crops_each` crops. The first of `validations`, or the one
     named by `choose_by`, decides what is best.
     """
-    torch.set_flush_denormal(True)  # numbers next to nothing slow single steps several times
+    torch.set_flush_denormal(True)  # numbers next to nothing can slow steps
     process = Process.join(device)
     run = _Run(network, settings, process, out)
     if resume:
