@@ -682,6 +682,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("Stopped.")
         return 130
+    except BrokenPipeError:  # whoever read the answer, `head` for one, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:  # noqa: BLE001  a person is shown a sentence, not a traceback
         told = as_user_error(error)
         say(f"{told.message} [{told.code}]")

@@ -279,3 +279,11 @@ def test_what_went_wrong_stands_in_the_log_alone(
     assert "Traceback" not in told.err + told.out
     assert "Traceback" in log.read_text(encoding="utf-8")
     caplog.clear()
+
+
+def test_a_reader_who_has_read_enough_is_no_failure_of_the_program() -> None:
+    program = [sys.executable, "-m", "detector", "weights", "list"]
+    told = subprocess.run(
+        ["sh", "-c", 'exec "$@" | true', "sh", *program], capture_output=True, text=True, check=True
+    )
+    assert "internal" not in told.stderr

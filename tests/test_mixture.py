@@ -199,6 +199,8 @@ def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(
     assert all(s.logits.shape == (3, 2) for s in scores)
     with (tmp_path / "out" / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
+    with pytest.raises(UserError, match="names no data set"):
+        evaluate_left_out(index, detector, [], tmp_path / "out")
     assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text(encoding="utf-8")
 
 

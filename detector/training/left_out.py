@@ -52,6 +52,8 @@ def score_sources(
     progress: Progress = silent,
 ) -> list[SourceScore]:
     """The clips of the given data sets of an index whose crops carry the face's box."""
+    if not datasets:
+        raise UserError("no_data", "The checkpoint names no data set that it did not learn from.")
     rows = [row for row in read_index(folder / "index.csv") if row.dataset in set(datasets)]
     rows = [row for row in rows if row.kind in (REAL, *SIGN_OF)]
     missing = sorted(set(datasets) - {row.dataset for row in rows})
