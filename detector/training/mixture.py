@@ -2,8 +2,8 @@
 
 Every pair is a real face and a fake one. Fakes are drawn by kind, then data set, then clip, then
 face; where the fake's own data set holds real faces, its partner is one of those, of the same group
-if there is one. Both go through the same degradation, so that neither codec nor sharpness nor size
-tells a source.
+if there is one. Both go through the same degradation, so that codec, sharpness and size tell less
+of where a face comes from.
 """
 
 from collections import Counter
