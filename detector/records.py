@@ -162,8 +162,8 @@ class Calibration:
     signs: tuple[str, ...] = SIGNS[:1]
     """What the network's logits speak of, in their order."""
     crowd: float = 0.0
-    """How much further, in calibrated logits, evidence must reach for each e-fold of people judged:
-    the more faces are looked at, the likelier one of them raises a false alarm."""
+    """How much the upper threshold rises, in calibrated logits, times the logarithm of how many
+    people are judged: the more there are, the likelier one of them raises a false alarm."""
 
 
 @dataclass(frozen=True)

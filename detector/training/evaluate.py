@@ -216,8 +216,8 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
 def tail_of(logits: Sequence[float]) -> float:
     """How far, on average, the upper half of genuine clips lies above the middle one.
 
-    Were the tail exponential, one person more in e would need this much more evidence for the same
-    chance of a false alarm.
+    If this tail is exponential, judging e times as many people takes this much more evidence for
+    the same chance of a false alarm.
     """
     values = np.asarray(logits)
     middle = float(np.median(values))

@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import cut, square_around
 from detector.records import SIGNS
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, silent
 from detector.training import metrics
-from detector.training.datasets import Row, read_index
-from detector.training.mixture import REAL, SIGN_OF, box_of
+from detector.training.datasets import read_index
+from detector.training.mixture import REAL, SIGN_OF, show
 from detector.training.sequence import group_videos
 from detector.verdict import strongest_sign
-from detector.video import read_image
 
 ALARMS = 0.05  # share of the genuine clips that may lie above the threshold
 
@@ -70,12 +68,6 @@ def score_sources(
         logits = detector.answer(crops, mirror=False)
         scores.append(SourceScore(first.dataset, first.kind, first.group, first.video, logits))
     return scores
-
-
-def show(folder: Path, row: Row, margin: float) -> np.ndarray:
-    """A row's face with the margin that a detector wants."""
-    image = read_image(folder / row.crop)
-    return cut(image, square_around(box_of(row, image), margin))
 
 
 def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:

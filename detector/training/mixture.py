@@ -7,7 +7,7 @@ of where a face comes from.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from PIL import Image
 
 from detector.errors import UserError
 from detector.faces import FaceFinder, cut, describe, resize, square_around
+from detector.records import Box, KeyFrame
 from detector.records import Image as Pixels
-from detector.records import KeyFrame
 from detector.settings import Progress, silent
 from detector.training.datasets import Row
 from detector.training.degradation import chance, deliver, light
@@ -37,6 +37,7 @@ MARGINS = -0.1, 0.55  # of the face's box, shown around it in training
 DEGRADED = 0.8  # of the pairs
 OWN_PARTNER = 0.85  # of the fakes whose data set has real faces get one of them
 SHIFT = 0.04  # deviation of the crop's centre, in boxes
+OFF_CENTRE = 0.3  # of the box's width, how far off a face that is found may still be the same
 CLIPS_MEASURED = 25  # of a kind of a data set that is left out
 CLIPS_COUNTED = 40  # more clips of a data set than this do not have it drawn more often
 
@@ -74,7 +75,8 @@ class Mixture:
         boxed = [row for _, row in self.rows if row.right]
         self.clips = {kind: _by_clip([r for r in boxed if r.kind == kind]) for kind in
                       (REAL, *SIGN_OF)}  # fmt: skip
-        self.partners = _by_dataset_and_group([r for r in boxed if r.kind == REAL])
+        real = [row for row in boxed if row.kind == REAL]
+        self.partners = _by_dataset_and(lambda row: row.group, real)
         bare = [row for _, row in self.rows if not row.right]
         originals = {row.group: row for row in bare if not row.fake}
         self.originals = list(originals.values())
@@ -145,24 +147,35 @@ class Mixture:
         return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
 
-def box_of(row: Row, image: Pixels) -> tuple[int, int, int, int]:
+def box_of(row: Row, image: Pixels) -> Box:
     """The face's box inside the crop; all of it where none is known."""
     if row.right:
         return row.left, row.top, row.right, row.bottom
     return 0, 0, image.shape[1], image.shape[0]
 
 
+def centre_of(box: Box) -> np.ndarray:
+    """The middle of a box, x and y."""
+    return np.array([box[0] + box[2], box[1] + box[3]]) / 2
+
+
+def show(folder: Path, row: Row, margin: float) -> Pixels:
+    """A row's face with so much of its box shown around it."""
+    image = read_image(folder / row.crop)
+    return cut(image, square_around(box_of(row, image), margin))
+
+
 def _by_clip(rows: Sequence[Row]) -> Clips:
-    found: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        found.setdefault(row.dataset, {}).setdefault(row.video, []).append(row)
-    return {dataset: list(clips.values()) for dataset, clips in found.items()}
+    sets = _by_dataset_and(lambda row: row.video, rows)
+    return {dataset: list(clips.values()) for dataset, clips in sets.items()}
 
 
-def _by_dataset_and_group(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+def _by_dataset_and(
+    key: Callable[[Row], str], rows: Sequence[Row]
+) -> dict[str, dict[str, list[Row]]]:
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        found.setdefault(row.dataset, {}).setdefault(row.group, []).append(row)
+        found.setdefault(row.dataset, {}).setdefault(key(row), []).append(row)
     return found
 
 
@@ -188,19 +201,12 @@ def find_video_portraits(
     for number, (folder, row) in enumerate(rows):
         progress("faces", number / len(rows))
         image = read_image(folder / row.crop)
-        centre = np.array([row.left + row.right, row.top + row.bottom]) / 2
-        faces = [
-            (
-                float(
-                    np.abs(np.array([f.box[0] + f.box[2], f.box[1] + f.box[3]]) / 2 - centre).max()
-                ),
-                f,
-            )
-            for f in finder.find([KeyFrame(0, 0.0, 0.0, image)])
-        ]
-        near = min(faces, key=lambda pair: pair[0], default=None)
-        if near is not None and near[0] < 0.3 * (row.right - row.left):
-            found.append(to_portrait(row, image, near[1].landmarks))
+        centre = centre_of(box_of(row, image))
+        faces = finder.find([KeyFrame(0, 0.0, 0.0, image)])
+        distances = [float(np.abs(centre_of(face.box) - centre).max()) for face in faces]
+        if distances and min(distances) < OFF_CENTRE * (row.right - row.left):
+            nearest = faces[int(np.argmin(distances))]
+            found.append(to_portrait(row, image, nearest.landmarks))
     if cache is not None and found:
         save_portraits(cache, found)
     return found
@@ -278,8 +284,6 @@ def left_out_faces(
             continue
         for place in {0, len(faces) // 2}:
             folder, row = faces[place]
-            image = read_image(folder / row.crop)
-            crop = cut(image, square_around(box_of(row, image), margin))
-            crops.append(resize(crop, side, side))
+            crops.append(resize(show(folder, row, margin), side, side))
             kept.append(row)
     return np.stack(crops), kept
