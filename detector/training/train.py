@@ -270,10 +270,11 @@ class _Run:
         import re
 
         self.settings, self.process, self.out = settings, process, out
-        self.network = place(network, process.device).train()
+        self.network = place(network, process.device)
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)
+        self._learning()
         self.model: Any = self.network
         if settings.located:
             self.model = _Part(self.network, Network.locate)
@@ -380,7 +381,14 @@ class _Run:
                 keep(self.network, row, self.step)
         self.best = max(self.best, chosen)
         self.network.load_state_dict(own, strict=False)
+        self._learning()
+
+    def _learning(self) -> None:
+        """Training mode, but the batch norms of frozen layers keep the figures they have."""
         self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
 
     def _write_log(self) -> None:
         with (self.out / "log.csv").open("w", newline="") as file:
