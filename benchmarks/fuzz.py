@@ -1,14 +1,18 @@
 """Damaged files of every kind, scanned: does anything but an answer or a coded error come back?
 
-    python -m benchmarks.fuzz [--each N] [--kinds mp4 png ...] [--seed S]
+    python -m benchmarks.fuzz [--each N] [--kinds mp4 png ...] [--seed S] [--record FILE]
 
 Prints a table. Fails on a crash of this process, on a hang beyond the limit, on an answer without a
 code, on files left behind, and on memory that does not come back.
+
+With `--record`, each portion of files that is done is noted, and a run that was broken off goes on
+after the last: the table counts all that the record holds.
 """
 
 import argparse
 import gc
 import io
+import json
 import resource
 import sys
 import tempfile
@@ -39,6 +43,9 @@ CODECS = {
 PICTURES = ("jpg", "png", "webp", "heic", "avif", "bmp", "tiff")
 KINDS = (*CODECS, *PICTURES)
 LIMIT = 10.0  # seconds of decoding; a damaged file of this size takes a small part of one
+LATEST = 3 * LIMIT  # seconds after which whatever came back came too late
+PORTION = 100  # files after which the record is written
+GROWTH = 1.1  # times the memory after the first portion that may be held after the last
 FILE_CODES = {
     "unreadable_video", "no_video_stream", "no_frames", "frame_too_large", "decode_timeout",
     "empty_file",
@@ -100,21 +107,36 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 @dataclass
 class Tally:
-    """What came back for the files of one kind."""
+    """What came back for files of one kind."""
 
     kind: str
+    seed: int
+    first: int
+    """The number of the first file; they are numbered from 0."""
+    count: int
     answers: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
+    """Seconds."""
+    memory: float = 0.0
+    """Held afterwards, in MiB."""
     wrong: list[str] = field(default_factory=list)
 
+    def add(self, other: "Tally") -> None:
+        """Count a later portion of the same kind as well."""
+        self.count += other.count
+        self.answers.update(other.answers)
+        self.slowest = max(self.slowest, other.slowest)
+        self.memory = other.memory
+        self.wrong += other.wrong
 
-def attack(kind: str, each: int, seed: int, detector: Scorer, folder: Path) -> Tally:
-    """Scan `each` damaged files of a kind."""
-    whole, tally = make_file(kind), Tally(kind)
-    path = folder / f"file.{kind}"
+
+def attack(tally: Tally, whole: bytes, detector: Scorer, folder: Path) -> None:
+    """Scan damaged copies of a file, and note what comes back."""
+    path = folder / f"file.{tally.kind}"
     settings = Settings(key_frames=2, max_decode_time=LIMIT)
-    for number in range(each):
-        path.write_bytes(mutate(whole, np.random.default_rng([seed, number])))
+    for number in range(tally.first, tally.first + tally.count):
+        path.write_bytes(mutate(whole, np.random.default_rng([tally.seed, number])))
+        name = f"{tally.kind} {tally.seed} {number}"
         began = time.monotonic()
         try:
             scan(path, settings, detector=detector)
@@ -122,18 +144,22 @@ def attack(kind: str, each: int, seed: int, detector: Scorer, folder: Path) -> T
         except UserError as error:
             answer = error.code
             if error.code not in FILE_CODES:
-                tally.wrong.append(f"{kind} {seed} {number}: {error.code}")
+                tally.wrong.append(f"{name}: {error.code}")
         except Exception as error:  # noqa: BLE001  what this command looks for
             answer = "crash"
-            tally.wrong.append(f"{kind} {seed} {number}: {error!r}")
+            tally.wrong.append(f"{name}: {error!r}")
         tally.answers[answer] += 1
-        tally.slowest = max(tally.slowest, time.monotonic() - began)
+        spent = time.monotonic() - began
+        tally.slowest = max(tally.slowest, spent)
+        if spent > LATEST:
+            tally.wrong.append(f"{name}: {spent:.0f} s")
     path.unlink()
-    return tally
+    tally.wrong += [f"{tally.kind}: {p.name} left behind" for p in folder.iterdir()]
 
 
 def memory() -> float:
     """What this process and the decoders hold now, in MiB."""
+    gc.collect()
     status = Path("/proc/self/status")
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -144,39 +170,84 @@ def memory() -> float:
     return total
 
 
-def run(kinds: list[str], each: int, seed: int) -> Iterator[Tally]:
-    """Every kind in turn."""
+def run(wanted: list[Tally]) -> Iterator[Tally]:
+    """Every portion in turn."""
+    if not wanted:
+        return
     detector = load_detector("default", device="cpu")
+    wholes = {kind: make_file(kind) for kind in {tally.kind for tally in wanted}}
+    early = 0.0
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
-        for kind in kinds:
-            yield attack(kind, each, seed, detector, Path(folder))
-            left = [p.name for p in Path(folder).iterdir()]
-            if left:
-                raise SystemExit(f"files left behind: {left}")
+        for tally in wanted:
+            attack(tally, wholes[tally.kind], detector, Path(folder))
+            tally.memory = memory()
+            early = early or tally.memory
+            if tally.memory > GROWTH * early:
+                tally.wrong.append(f"{tally.kind}: {early:.0f} MiB became {tally.memory:.0f}")
+            yield tally
         tempfile.tempdir = None
+
+
+def portions(kinds: list[str], each: int, seed: int) -> list[Tally]:
+    """All files, kind by kind within a portion, so that a part of them is a part of every kind."""
+    return [
+        Tally(kind, seed, first, min(PORTION, each - first))
+        for first in range(0, each, PORTION)
+        for kind in kinds
+    ]
+
+
+def read_record(path: Path) -> list[Tally]:
+    """The portions that a record holds; a line that was broken off counts for nothing."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        found.append(Tally(**{**told, "answers": Counter(told["answers"])}))
+    return found
+
+
+def to_table(done: list[Tally]) -> str:
+    """One line a kind."""
+    codes = ["scanned", *sorted(FILE_CODES - {"empty_file"})]
+    lines = [
+        "| file | damaged files | " + " | ".join(codes) + " | other | slowest, s | memory, MiB |",
+        "|---" * (len(codes) + 5) + "|",
+    ]
+    kinds: dict[str, Tally] = {}
+    for tally in sorted(done, key=lambda t: (KINDS.index(t.kind), t.seed, t.first)):
+        kinds.setdefault(tally.kind, Tally(tally.kind, tally.seed, 0, 0)).add(tally)
+    for kind, tally in kinds.items():
+        other = tally.count - sum(tally.answers[code] for code in codes)
+        counts = " | ".join(str(tally.answers[code]) for code in codes)
+        lines.append(
+            f"| {kind} | {tally.count} | {counts} | {other} | {tally.slowest:.1f} "
+            f"| {tally.memory:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> int:
     """Attack, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--each", type=int, default=1000, metavar="N")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="where done portions are noted")
     options = parser.parse_args()
-    codes = ["scanned", *sorted(FILE_CODES - {"empty_file"})]
-    print("| file | " + " | ".join(codes) + " | other | slowest, s | memory, MiB |")
-    print("|---" * (len(codes) + 4) + "|")
-    wrong: list[str] = []
-    for tally in run(options.kinds, options.each, options.seed):
-        gc.collect()
-        other = sum(tally.answers.values()) - sum(tally.answers[code] for code in codes)
-        counts = " | ".join(str(tally.answers[code]) for code in codes)
-        print(
-            f"| {tally.kind} | {counts} | {other} | {tally.slowest:.1f} | {memory():.0f} |",
-            flush=True,
-        )
-        wrong += tally.wrong
+    done = read_record(options.record) if options.record else []
+    known = {(t.kind, t.seed, t.first, t.count) for t in done}
+    wanted = portions(options.kinds, options.each, options.seed)
+    for tally in run([t for t in wanted if (t.kind, t.seed, t.first, t.count) not in known]):
+        done.append(tally)
+        if options.record:
+            with options.record.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(vars(tally)) + "\n")
+    print(to_table(done))
+    wrong = [line for tally in done for line in tally.wrong]
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0
 

@@ -27,7 +27,7 @@ CODES: Final[dict[str, str]] = {
     "no_video_stream": "the file holds sound or data, but no pictures",
     "no_frames": "the file announces a video, but not one frame decodes",
     "frame_too_large": "a frame has more pixels than the limit",
-    "decode_timeout": "decoding took longer than the limit",
+    "decode_timeout": "decoding took longer than the limit, and not one frame can be judged",
     "unknown_model": "no model of this name is in the catalogue",
     "no_weights": "the model has no weights on this machine",
     "weights_corrupt": "a weights file is damaged or is not the file the catalogue names",

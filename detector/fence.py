@@ -13,6 +13,8 @@ import math
 import os
 import queue
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -70,27 +72,35 @@ class Decoder:
         self.idle = False
         """Whether it waits for a clip. One that is left while it works is ended."""
         self.most_pixels = 0
+        self._line, theirs = _make_line()
         self._process = subprocess.Popen(
             [sys.executable, *PROGRAM],
-            stdin=subprocess.PIPE,
+            stdin=theirs.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**kept, **FEW_THREADS, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # Ctrl-C is for us
         )
-        assert self._process.stdin is not None
+        theirs.close()
         assert self._process.stdout is not None
-        self._line, self._stream = self._process.stdin, self._process.stdout
+        self._stream = self._process.stdout
         self._answers: queue.Queue[tuple[Any, bytearray] | None] = queue.Queue(2)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def ask(self, request: dict[str, Any]) -> None:
-        """Send a request."""
+    def ask(self, request: dict[str, Any], file: int | None = None) -> None:
+        """Send a request, and hand over an opened file where the system can do that."""
         self.idle = False
         try:
-            self._line.write(json.dumps(request).encode() + b"\n")
-            self._line.flush()
+            if isinstance(self._line, socket.socket):
+                text = json.dumps({**request, "handed": file is not None}).encode() + b"\n"
+                sent = 0
+                if file is not None:
+                    sent = socket.send_fds(self._line, [text], [file])
+                self._line.sendall(text[sent:])
+            else:
+                self._line.write(json.dumps(request).encode() + b"\n")
+                self._line.flush()
         except (OSError, ValueError) as error:
             raise Ended from error
 
@@ -137,6 +147,28 @@ class Decoder:
         except (OSError, ValueError):
             pass
         self._answers.put(None)
+
+
+def _make_line() -> tuple[socket.socket | BinaryIO, socket.socket | BinaryIO]:
+    """Both ends of the line to a decoder; over a socket, opened files can be handed over."""
+    if hasattr(socket, "send_fds"):
+        return socket.socketpair()
+    theirs, ours = os.pipe()
+    return os.fdopen(ours, "wb"), os.fdopen(theirs, "rb")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """The file, opened to be handed over; None where it is none, which the decoder explains."""
+    descriptor = None
+    with suppress(OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        regular = descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode)
+        yield descriptor if regular else None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 class Fence:
@@ -241,8 +273,11 @@ class Look:
         if not self.decoder.clips:
             self._hear("key frames", 0.0, lambda *_: None)  # that it is ready
         self.decoder.most_pixels = self.settings.max_pixels
-        request = {"path": os.path.abspath(self.video.path), "settings": asdict(self.settings)}
-        self._ask(request, "key frames", self._learn)
+        path = os.path.abspath(self.video.path)
+        request = {"path": path, "settings": asdict(self.settings)}
+        with self._believing_nothing(), _opened(Path(path)) as file:
+            self.decoder.ask(request, file)
+        self._hear("key frames", 0.0, self._learn)
 
     def finish(self) -> None:
         """Have the clip closed: the decoder waits for the next."""

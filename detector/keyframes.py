@@ -81,7 +81,7 @@ def choose_frames(
         if number == 0:
             pixels = frame.image.nbytes // 2  # held as yuv: half of RGB
             count = min(count, max(8, HELD_BYTES // pixels))
-            held = again is None or 3 * count * pixels <= HELD_BYTES
+            held = again is None or can_be_held(pixels, count)
             if held:
                 capacity = int(np.clip(HELD_BYTES // (3 * pixels), 8, 2 * count))
                 count = min(count, capacity)
@@ -106,6 +106,11 @@ def choose_frames(
         differs = {c.frame.index: c.difference for c in chosen}
         looked_at = [(f, differs[f.index]) for f in again() if f.index in differs]
     return Choice(looked_at, _make_curve(times, differences))
+
+
+def can_be_held(pixels: int, count: int) -> bool:
+    """Whether frames of so many bytes can all be kept until it is known which are chosen."""
+    return 3 * count * pixels <= HELD_BYTES
 
 
 def measure_difference(before: np.ndarray | None, luma: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import PIL.Image
 
+from detector.opened import open_file
 from detector.records import Statement
 
 SOURCE_TYPES = {
@@ -82,7 +83,7 @@ def read_manifest(manifest: Mapping[str, Any]) -> tuple[Statement, ...]:
 def _packets(path: Path) -> Iterator[str]:
     """The XMP packets of a file, wherever they stand."""
     start, end, held, count = b"<x:xmpmeta", b"</x:xmpmeta>", b"", 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             held += chunk
             while (at := held.find(start)) >= 0 and count < PACKETS:
@@ -125,7 +126,11 @@ def _tag(packet: str, name: str) -> str | None:
 def _read_picture(path: Path) -> Iterator[Statement]:
     """EXIF and PNG texts of a still picture; nothing of what is none."""
     try:
-        with warnings.catch_warnings(), PIL.Image.open(path, formats=FORMATS) as picture:
+        with (
+            warnings.catch_warnings(),
+            open_file(path) as file,
+            PIL.Image.open(file, formats=FORMATS) as picture,
+        ):
             warnings.simplefilter("ignore")
             texts = {k: v for k, v in picture.info.items() if isinstance(v, str)}
             exif = picture.getexif()

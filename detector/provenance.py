@@ -9,6 +9,7 @@ import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
+from detector.opened import open_file
 from detector.origin import read_manifest, read_statements
 from detector.records import Provenance, Statement
 
@@ -31,7 +32,7 @@ MANIFEST_STORE = bytes.fromhex("63327061 0011 0010 8000 00aa00389b71")
 def hash_file(path: Path) -> str:
     """The sha256 of a file's content."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -60,7 +61,7 @@ def read_credentials(path: Path) -> tuple[str, str | None, tuple[Statement, ...]
         return "unchecked", None, ()
     try:
         context = c2pa.Context(c2pa.Settings.from_dict(NOTHING_FETCHED))
-        with path.open("rb") as file, c2pa.Reader(kind, file, context=context) as reader:
+        with open_file(path) as file, c2pa.Reader(kind, file, context=context) as reader:
             manifest = json.loads(reader.json())
     except c2pa.C2paError as error:
         return _state_without_manifest(path, str(error)), None, ()
@@ -88,7 +89,7 @@ def _state_without_manifest(path: Path, error: str) -> str:
 def holds(path: Path, wanted: bytes) -> bool:
     """Whether the bytes stand anywhere in a file."""
     tail = b""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             if wanted in tail + chunk:
                 return True

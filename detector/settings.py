@@ -47,7 +47,7 @@ class Settings:
     max_duration: float = 600.0
     """Seconds; of longer clips an evenly spread sample is decoded."""
     max_decode_time: float = 600.0
-    """Seconds of decoding after which a scan gives up."""
+    """Seconds after which decoding stops: what was decoded by then is judged, and told apart."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

@@ -25,7 +25,7 @@ def be_fair(queue: Any) -> None:
     push, get_events = queue.push, queue.get_events
 
     async def push_fairly(*, body: Any, request: Any, username: str | None) -> Any:
-        own = _visitor(body.session_hash, request)
+        own = name_visitor(body.session_hash, request)
         lines = queue.event_queue_per_concurrency_id.values()
         waiting = sum(_visitor_of(event) == own for line in lines for event in line.queue)
         if waiting >= WAITING_EACH:
@@ -60,10 +60,10 @@ def be_fair(queue: Any) -> None:
 
 
 def _visitor_of(event: Any) -> str:
-    return _visitor(event.session_hash, event.request)
+    return name_visitor(event.session_hash, event.request)
 
 
-def _visitor(session: str | None, request: Any) -> str:
+def name_visitor(session: str | None, request: Any) -> str:
     """On a Space the address, of which there are fewer than sessions; else the session."""
     if "SPACE_ID" in os.environ:
         forwarded = request.headers.get("x-forwarded-for", "")

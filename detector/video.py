@@ -5,15 +5,17 @@ The only importer of av.
 
 import io
 import itertools
+import math
 import os
 import stat
 import time as clock
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.container
@@ -27,6 +29,7 @@ import pillow_heif
 from av.video.reformatter import VideoReformatter
 
 from detector.errors import UserError
+from detector.opened import is_handed, is_readable, open_file, read_status
 from detector.records import Frame, Image, VideoInfo
 from detector.settings import Settings
 
@@ -45,6 +48,8 @@ DAMAGED_LIMIT = 10_000  # packets after which a file is given up
 DENSE = 8  # frames a key frame: of a clip that has more, those that no other needs are left out
 SPACING = 1 / 16  # seconds between the frames that are then looked at
 SAMPLED_FRAMES = 240  # frames looked at of a clip that is longer than the limit
+AHEAD = 0.1  # of the time for decoding, in which to learn how long a clip is
+SLACK = 0.9  # of the time left, with which a sample is planned
 LONGEST = 7 * 86_400.0  # seconds; time stamps beyond a week are nonsense
 FASTEST = 1000  # frames a second; a rate beyond is nonsense
 THREADS = 4  # of a decoder: each holds frames of its own
@@ -73,7 +78,7 @@ def check_file(path: str | os.PathLike[str], settings: Settings) -> Path:
         raise UserError("missing_file", "The name of the file is empty.")
     file = Path(path)
     try:
-        status = file.stat()
+        status = read_status(file)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError("missing_file", f"There is no file {file}.") from None
     except PermissionError as error:
@@ -90,7 +95,7 @@ def check_file(path: str | os.PathLike[str], settings: Settings) -> Path:
             f"{file} has {status.st_size / 2**20:.0f} MiB, "
             f"the limit is {settings.max_bytes / 2**20:.0f} MiB. Cut out the part in question.",
         )
-    if not os.access(file, os.R_OK):
+    if not is_readable(file):
         raise UserError("no_permission", f"{file} may not be read: check its permissions.")
     return file
 
@@ -100,8 +105,7 @@ def read_image(path: str | os.PathLike[str], settings: Settings | None = None) -
     settings = settings or Settings()
     file = check_file(path, settings)
     try:
-        with warnings.catch_warnings(), PIL.Image.open(file, formats=PICTURE_FORMATS) as image:
-            warnings.simplefilter("ignore")
+        with _open_image(file) as image:
             check_pixels(image.width, image.height, settings)
             return _upright_rgb(image)
     except UserError:
@@ -110,6 +114,17 @@ def read_image(path: str | os.PathLike[str], settings: Settings | None = None) -
         raise _too_large("hundreds of megapixels", settings) from None
     except Exception as error:
         raise UserError("unreadable_video", f"{file} is no image that can be decoded.") from error
+
+
+@contextmanager
+def _open_image(file: Path) -> Iterator[PIL.Image.Image]:
+    with (
+        warnings.catch_warnings(),
+        open_file(file) as opened,
+        PIL.Image.open(opened, formats=PICTURE_FORMATS) as image,
+    ):
+        warnings.simplefilter("ignore")
+        yield image
 
 
 def _upright_rgb(image: PIL.Image.Image) -> Image:
@@ -142,8 +157,7 @@ def check_pixels(width: int, height: int, settings: Settings) -> None:
 def is_still(file: Path) -> bool:
     """Whether the content, whatever the name says, is a picture rather than a clip."""
     try:
-        with warnings.catch_warnings(), PIL.Image.open(file, formats=PICTURE_FORMATS) as image:
-            warnings.simplefilter("ignore")
+        with _open_image(file) as image:
             # A GIF is a clip; so is an animated WebP or PNG, of which the first frame is taken.
             return image.format != "GIF"
     except PIL.Image.DecompressionBombError:
@@ -168,7 +182,8 @@ class Clip:
         self._packets = 0
         self._dense = False
         self._reformatter = VideoReformatter()
-        self._began = clock.monotonic()
+        self.until = clock.monotonic() + self.settings.max_decode_time
+        """When to stop decoding, on the clock that only goes forward."""
         self._last = 0.0  # time of the last frame
         self._damaged = 0
         self._container: av.container.InputContainer | None = None
@@ -187,9 +202,12 @@ class Clip:
             raise
 
     def _open(self) -> "av.container.InputContainer":
+        source: Any = f"file:{self.file.absolute()}"
+        if is_handed(self.file):
+            source = open_file(self.file)
         try:
             return av.open(
-                f"file:{self.file.absolute()}",
+                source,
                 metadata_errors="ignore",
                 options=OPEN_OPTIONS,
                 timeout=max(1.0, self.settings.max_decode_time),
@@ -268,19 +286,18 @@ class Clip:
             self._dense = self._is_dense()
             if self._dense:
                 self._stream.codec_context.skip_frame = "NONREF"
-            for index, picture in self._sample() if sampled else self._decode():
-                try:
-                    frame = self._make_frame(index, picture)
-                except (av.error.FFmpegError, ValueError):  # pixels that cannot be converted
-                    self._damaged += 1
-                    continue
-                yield frame
-                self._last = max(self._last, frame.time)
+            stopped = yield from self._until_stopped(self._sample() if sampled else self._decode())
             if not self.frames_read:
                 raise UserError(
                     "no_frames", f"{self.file.name} announces a video, but no frame decodes."
                 )
-            if sampled:
+            if stopped:
+                self.warnings.append(
+                    f"Decoding was stopped after {self.settings.max_decode_time:.0f} s, the limit: "
+                    f"{self.frames_read} frames of the first {self._last:.1f} s were looked at, of "
+                    f"{self.info.duration:.0f} s that the file announces."
+                )
+            elif sampled:
                 self.warnings.append(
                     f"The clip is {self.info.duration:.0f} s long, the limit is "
                     f"{self.settings.max_duration:.0f} s: {self.frames_read} frames spread over "
@@ -295,6 +312,25 @@ class Clip:
                 )
         finally:
             self.close()
+
+    def _until_stopped(
+        self, pictures: Iterator[tuple[int, av.VideoFrame]]
+    ) -> Generator[Frame, None, bool]:
+        """The frames; whether the time for decoding was over before the last."""
+        try:
+            for index, picture in pictures:
+                try:
+                    frame = self._make_frame(index, picture)
+                except (av.error.FFmpegError, ValueError):  # pixels that cannot be converted
+                    self._damaged += 1
+                    continue
+                yield frame
+                self._last = max(self._last, frame.time)
+        except UserError as error:
+            if error.code != "decode_timeout" or not self.frames_read:
+                raise
+            return True
+        return False
 
     def _make_frame(self, index: int, picture: av.VideoFrame) -> Frame:
         height, turn = picture.height, int(picture.rotation) % 360
@@ -388,7 +424,7 @@ class Clip:
                 yield picture
 
     def _check_clock(self) -> None:
-        if clock.monotonic() - self._began > self.settings.max_decode_time:
+        if clock.monotonic() > self.until:
             raise self._timeout()
 
     def _timeout(self) -> UserError:
@@ -444,10 +480,12 @@ class Clip:
     def _is_long(self) -> bool:
         """Whether the file goes on past the limit, as it says: looked up at its end."""
         claimed = min(self.info.duration, LONGEST)
-        end = 0.0
+        end, until = 0.0, clock.monotonic() + AHEAD * self.settings.max_decode_time
         if self._seek(claimed):
             for number, picture in enumerate(self._pictures()):
                 end = max(end, self._time(number, picture))
+                if clock.monotonic() > until:  # key pictures are rare: all of it is decoded
+                    break
         if end < self.settings.max_duration:
             self._seek(0.0)
             return False
@@ -457,11 +495,13 @@ class Clip:
     def _sample(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames spread evenly over a long clip: to a key picture near each, then decoding on.
 
-        Where key pictures are rarer than that, going to one leads back: then all is decoded.
+        Where key pictures are rarer than that, going to one leads back: then all is decoded. Where
+        decoding takes long, the frames lie further apart, so that the clip's end is reached.
         """
         rate = float(self.info.rate or 25)
         stretch = self.info.duration / SAMPLED_FRAMES
         number, shown, seeking = 0, -1.0, True
+        began = clock.monotonic()
         while number < SAMPLED_FRAMES:
             start, before = number * stretch, shown
             if seeking and not self._seek(start + stretch / 2):
@@ -475,7 +515,15 @@ class Clip:
             else:
                 return
             yield round(shown * rate), picture
-            number = max(number, int(shown / stretch)) + 1
+            number = max(number, int(shown / stretch))
+            number += self._stride(number, began) if seeking else 1
+
+    def _stride(self, number: int, began: float) -> int:
+        """How many stretches to go on, so that the rest of a sample is looked at in time."""
+        now = clock.monotonic()
+        each = (now - began) / max(1, self.frames_read)
+        room = max(1.0, SLACK * (self.until - now) / max(each, 1e-9))
+        return max(1, math.ceil((SAMPLED_FRAMES - number) / room))
 
     def _correct_info(self) -> None:
         """What reading all frames taught: how many, how long, and whether the end is missing."""

@@ -273,6 +273,26 @@ def test_mcp_offers_the_two_tools(address: str) -> None:
     assert len(tools) == 2
 
 
+def test_no_address_is_fetched_in_place_of_a_file(address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"
+        client = Client(address, verbose=False)
+        told = client.predict(handle_file(place), "default", 4, api_name="/scan")
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert told["error"]["code"] == "missing_file"
+    assert "send the file itself" in told["error"]["message"]
+
+
+def test_too_large_a_request_is_refused(address: str) -> None:
+    told = httpx.post(f"{address}/gradio_api/upload", headers={
+        "content-type": "multipart/form-data; boundary=x", "content-length": str(2**50),
+    })  # fmt: skip
+    assert told.status_code == 413
+    assert "room" in told.text
+
+
 def test_models_without_weights_cannot_be_chosen() -> None:
     titles = {name: title for title, name in detectors.list_models()}
     assert titles["efficientnet_lite2"].endswith("(embedded)")

@@ -18,6 +18,7 @@ from detector.errors import UserError
 from detector.fence import Fence, look
 from detector.keyframes import choose_frames
 from detector.provenance import hash_file
+from detector.scoring import Detector
 from detector.settings import Settings
 from detector.video import Clip
 
@@ -279,6 +280,51 @@ def test_what_decoding_does_not_need_is_forbidden(tmp_path: Path, code: str, ref
 
 
 @linux
+@pytest.mark.parametrize(
+    "code",
+    ["open('{folder}/secret')", "os.listdir('{folder}')",
+     "os.rename('{folder}/secret', '{folder}/x')", "os.unlink('{folder}/secret')",
+     "os.symlink('{folder}/secret', '{folder}/y')"],
+)  # fmt: skip
+def test_once_loaded_no_file_is_opened_or_changed(tmp_path: Path, code: str) -> None:
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    code = code.format(folder=tmp_path)
+    assert in_sandbox(f"import os\n{code}").returncode == 0
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    done = in_sandbox(f"import os; assert sandbox.open_no_more()\n{code}")
+    assert "PermissionError" in done.stderr
+    assert (tmp_path / "secret").is_file()
+
+
+@linux
+def test_a_decoder_reads_the_file_it_was_given_and_no_other(
+    fenced: Fence, face_video: Path, tmp_path: Path
+) -> None:
+    """By its path alone a decoder cannot read even the clip it is asked about."""
+    with look(face_video, Settings(key_frames=2)) as seen:
+        assert len(list(seen.key_frames())) == 2
+    (decoder,) = fenced._warm
+    decoder.ask({"path": str(face_video), "settings": vars(Settings())})
+    told: list[object] = []
+    while not told or "progress" in told[-1]:  # type: ignore[operator]
+        answer = decoder.answer()
+        told += [answer[0]] if answer else []
+    assert told[-1]["error"][0] == "unreadable_video"  # type: ignore[index]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="where files can be handed over")
+def test_a_file_is_that_which_was_opened_whatever_its_name_becomes(
+    fenced: Fence, face_video: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(face_video.read_bytes())
+    other = write_clip(tmp_path / "other.mp4", [texture(1, 160, 120)] * 3)
+    with look(path, Settings(key_frames=2)) as seen:
+        os.replace(other, path)
+        assert seen.provenance().sha256 == hash_file(face_video)
+
+
+@linux
 def test_time_is_limited() -> None:
     assert in_sandbox("while True: pass", seconds=0.2).returncode == module.OUT_OF_TIME
 
@@ -323,3 +369,16 @@ def test_a_long_clip_is_left_early_without_harm(fenced: Fence, tmp_path: Path) -
         next(seen.key_frames())
     with look(path, Settings(key_frames=8)) as seen:
         assert len(list(seen.key_frames())) == 8
+
+
+def test_clips_that_are_evaluated_are_decoded_behind_the_fence(
+    detector: Detector, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detector.training.evaluate import LabelledClip, score_clips
+
+    for name in ("Clip", "read_image"):
+        monkeypatch.setattr(f"detector.video.{name}", lambda *_: pytest.fail("opened here"))
+    clip = LabelledClip(face_video, False, "real", "own", "", "")
+    scores, failed = score_clips([clip], detector, Settings(key_frames=4))
+    assert len(scores) == 1
+    assert failed == []

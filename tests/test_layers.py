@@ -11,8 +11,9 @@ import detector
 
 ROOT = Path(detector.__file__).parent
 ORDER = [
-    "errors", "records", "settings", "workers", "video", "origin", "provenance", "keyframes",
-    "sandbox", "decoder", "fence", "masks", "mtcnn", "faces", "architectures", "scoring",
+    "errors", "opened", "records", "settings", "workers", "video", "origin", "provenance",
+    "keyframes", "sandbox", "decoder", "fence", "masks", "mtcnn", "faces", "architectures",
+    "scoring",
     "weights", "verdict", "texts", "explain", "charts", "lanes", "report", "pipeline",
     "stress", "cards", "comparison", "evidence", "page", "archive", "training", "uploads",
     "turns", "interface", "__main__",

@@ -1,9 +1,11 @@
 import contextlib
+import itertools
 import os
 import struct
 import time as clock
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,6 +14,7 @@ import PIL.Image
 import pytest
 from clips import drift, rotate_by_metadata, texture, write_clip, write_sound
 
+from detector.decoder import warn_of_fewer
 from detector.errors import UserError
 from detector.settings import Settings
 from detector.video import Clip, Recoder, read_frames, read_image
@@ -341,6 +344,45 @@ def test_a_long_clip_says_how_many_frames_were_looked_at(tmp_path: Path) -> None
     assert len(times) == len(set(times)) > 200
     assert max(times) > 59
     assert f"{len(times)} frames" in clip.warnings[0]
+
+
+def test_what_was_decoded_in_time_is_kept_and_told(tmp_path: Path) -> None:
+    clip = Clip(write_clip(tmp_path / "clip.mp4", frames_of(count=100)))
+    frames = []
+    for frame in clip:
+        frames.append(frame)
+        if len(frames) == 10:
+            clip.until = 0.0
+    assert 10 <= len(frames) < 100
+    (told,) = clip.warnings
+    assert told.startswith(f"Decoding was stopped after 600 s, the limit: {len(frames)} frames")
+    assert "4 s that the file announces" in told
+
+
+def test_a_long_clip_that_decodes_slowly_is_sampled_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "long.mp4", frames_of(count=600), rate=10, options={"g": "1"})
+    clip = Clip(path, Settings(max_duration=10, max_decode_time=100))
+    hours = itertools.count(clip.until - 100, 0.25)  # each look at the clock takes its time
+    monkeypatch.setattr("detector.video.clock", SimpleNamespace(monotonic=lambda: next(hours)))
+    times = [f.time for f in clip]
+    assert 20 < len(times) < 200
+    assert max(times) > 55
+    assert max(np.diff(times)) < 6
+    assert f"{len(times)} frames spread over all of it" in clip.warnings[0]
+
+
+def test_fewer_key_frames_than_were_asked_for_are_told(tmp_path: Path) -> None:
+    clip = Clip(write_clip(tmp_path / "clip.mp4", frames_of(count=20)), Settings(key_frames=8))
+    assert len(list(clip)) == 20
+    warn_of_fewer(clip, 8)
+    assert clip.warnings == []
+    warn_of_fewer(clip, 5)
+    assert clip.warnings[0].startswith("5 key frames were looked at, not 8")
+    with pytest.raises(UserError) as caught:
+        warn_of_fewer(clip, 0)
+    assert caught.value.code == "decode_timeout"
 
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:

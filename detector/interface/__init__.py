@@ -3,9 +3,12 @@
 import os
 
 import gradio as gr
+from fastapi.middleware import Middleware
 
 from detector.interface.checks import EXAMPLES
+from detector.interface.inputs import fetch_nothing
 from detector.interface.layout import build_interface, read_part, say
+from detector.interface.room import Doorkeeper
 from detector.interface.sessions import temporary_folder
 from detector.turns import be_fair
 
@@ -34,6 +37,7 @@ def launch(
     """Serve the app: on a Space to everyone, on the desktop to this machine alone."""
     on_space = "SPACE_ID" in os.environ
     temporary_folder()
+    fetch_nothing()
     blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
     be_fair(blocks._queue)
     blocks.launch(
@@ -48,6 +52,7 @@ def launch(
         i18n=say,
         mcp_server=has_mcp(),
         max_file_size="2gb",
+        app_kwargs={"middleware": [Middleware(Doorkeeper)]},
         show_error=True,
         prevent_thread_lock=not block,
         quiet=not block,

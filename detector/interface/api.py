@@ -9,6 +9,7 @@ import gradio as gr
 from detector.errors import UserError, as_user_error
 from detector.explain import check_method
 from detector.interface.detectors import SharedDetector, compute_maps
+from detector.interface.inputs import is_address
 from detector.pipeline import find_face, scan
 from detector.report import error_json, to_json
 from detector.settings import Settings
@@ -86,6 +87,8 @@ def _name(clip: Any) -> str:
 def _file(clip: Any) -> str:
     if not isinstance(clip, str) or not clip:
         raise UserError("missing_file", "No file was sent.")
+    if is_address(clip):
+        raise UserError("missing_file", "Nothing is fetched from an address: send the file itself.")
     return clip
 
 

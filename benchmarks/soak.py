@@ -1,0 +1,191 @@
+"""The real app under many visitors: is every answer right, nothing left, and memory back?
+
+    python -m benchmarks.soak [--scans N] [--clients N] [--key-frames N]
+
+Starts the app on loopback and has clients scan the examples, each of which has its own known
+answer; of ten scans one is of a broken file, one is cancelled, and of one the visitor leaves before
+the end. Fails on a wrong answer, on files left behind, and on memory that grows by more than a
+tenth after the first fifty scans.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gradio_client import Client, handle_file
+
+from detector.provenance import hash_file
+
+ROOT = Path(__file__).resolve().parent.parent
+CLIPS = sorted((ROOT / "examples").glob("*.mp4"))
+EARLY = 50  # scans, after which memory is looked at first
+GROWTH = 1.1  # times that memory that may be held at the end
+BROKEN, CANCELLED, LEFT = 3, 5, 7  # of ten scans, which
+CALM = 3.0  # seconds without work, after which all scans are over
+ROUNDING = 1e-3  # probability
+
+
+class App:
+    """The app as its own process, its temporary files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", "--no-browser", "--port", str(port)],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "TMPDIR": str(folder), "GRADIO_TEMP_DIR": ""},
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        if not any("Running on" in line for line in self.process.stdout):
+            raise SystemExit("the app did not start")
+
+    def _statuses(self) -> Iterator[Path]:
+        """The folders in /proc of the app and of its decoders."""
+        yield Path(f"/proc/{self.process.pid}")
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            for child in (task / "children").read_text(encoding="utf-8").split():
+                yield Path(f"/proc/{child}")
+
+    def memory(self) -> float:
+        """What the app and its decoders hold, in MiB."""
+        total = 0
+        for process in self._statuses():
+            with contextlib.suppress(OSError):
+                text = (process / "status").read_text(encoding="utf-8")
+                total += int(text.partition("VmRSS:")[2].split()[0])
+        return total / 1024
+
+    def _ticks(self) -> int:
+        """Processor time of the app and its decoders so far."""
+        total = 0
+        for process in self._statuses():
+            with contextlib.suppress(OSError):
+                text = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                total += int(text[11]) + int(text[12])
+        return total
+
+    def wait_for_calm(self) -> None:
+        """Until the scans that nobody waits for are over, too."""
+        before = -1
+        while self._ticks() - before > CALM * os.sysconf("SC_CLK_TCK") / 10:
+            before = self._ticks()
+            time.sleep(CALM)
+
+
+class Soak:
+    """The clients, and the tally of what came back."""
+
+    def __init__(self, app: App, key_frames: int, folder: Path) -> None:
+        self.app, self.key_frames = app, key_frames
+        self.tally: Counter[str] = Counter()
+        self.broken = folder / "broken.mp4"
+        whole = CLIPS[0].read_bytes()
+        self.broken.write_bytes(whole[: len(whole) // 3])
+        client = Client(app.address, verbose=False)
+        self.known = {clip: self._answer(client, clip) for clip in CLIPS}
+
+    def _answer(self, client: Client, clip: Path) -> dict[str, Any]:
+        given = handle_file(str(clip)), "default", self.key_frames
+        told: dict[str, Any] = client.predict(*given, api_name="/scan")
+        return told
+
+    def _is_right(self, told: dict[str, Any], clip: Path) -> bool:
+        known = self.known[clip]
+        if "error" in told or told["sha256"] != hash_file(clip):
+            return False
+        same = all(told[part] == known[part] for part in ("verdict", "person", "video"))
+        return same and abs((told["probability"] or 0) - (known["probability"] or 0)) <= ROUNDING
+
+    def visit(self, number: int) -> None:
+        """One scan: the usual, of a broken file, cancelled, or left."""
+        client = Client(self.app.address, verbose=False)
+        clip, kind = CLIPS[number % len(CLIPS)], number % 10
+        if kind == BROKEN:
+            told = self._answer(client, self.broken)
+            right = told.get("error", {}).get("code") == "unreadable_video"
+            self.tally["broken, and told so" if right else "WRONG: a broken file"] += 1
+        elif kind in (CANCELLED, LEFT):
+            given = handle_file(str(clip)), "default", self.key_frames
+            job = client.submit(*given, api_name="/scan")
+            time.sleep(0.5)
+            if kind == CANCELLED:
+                job.cancel()
+            else:
+                client.close()
+            self.tally["cancelled" if kind == CANCELLED else "left"] += 1
+        else:
+            right = self._is_right(self._answer(client, clip), clip)
+            self.tally["answered rightly" if right else f"WRONG: {clip.name}"] += 1
+
+    def run(self, scans: range, clients: int) -> float:
+        """Scans of these numbers; what is held once all of them are over, in MiB."""
+        numbers, lock = itertools.chain(scans), threading.Lock()
+
+        def work() -> None:
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                try:
+                    self.visit(number)
+                except Exception as error:  # noqa: BLE001  counted, and told at the end
+                    self.tally[f"WRONG: {error!r:.80}"] += 1
+
+        workers = [threading.Thread(target=work) for _ in range(clients)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self.app.wait_for_calm()
+        return self.app.memory()
+
+
+def main() -> int:
+    """Run, and print what came back."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--scans", type=int, default=300, metavar="N")
+    parser.add_argument("--clients", type=int, default=8, metavar="N")
+    parser.add_argument("--key-frames", type=int, default=8, metavar="N")
+    options = parser.parse_args()
+    first = min(EARLY, options.scans // 2)
+    with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as apps:
+        app = App(Path(apps))
+        try:
+            soak = Soak(app, options.key_frames, Path(own))
+            began = time.monotonic()
+            early = soak.run(range(first), options.clients)
+            late = soak.run(range(first, options.scans), options.clients)
+            spent = time.monotonic() - began
+        finally:
+            app.process.terminate()
+            app.process.wait()
+        time.sleep(2)
+        left = [str(path) for path in Path(apps).rglob("*")]
+    print("| what | how much |\n|---|---|")
+    for what, count in sorted(soak.tally.items()):
+        print(f"| {what} | {count} |")
+    print(f"| memory after {first} scans, MiB | {early:.0f} |")
+    print(f"| memory after {options.scans} scans, MiB | {late:.0f} |")
+    print(f"| seconds | {spent:.0f} |")
+    print(f"| files left | {len(left)} |")
+    failed = left or late > GROWTH * early or any(what.startswith("WRONG") for what in soak.tally)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
