@@ -87,7 +87,7 @@ def verdict_card(answer: Answer, language: str, figures: Mapping[str, Any]) -> s
         paragraph(holds_line(answer, language), "holds"),
         f'<div class="next"><b>{html.escape(following)}</b>'
         f"{paragraph(texts.what_next(language, found, label))}</div>",
-        paragraph(" ".join(found.warnings), "quiet"),
+        paragraph(" ".join(texts.tell_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
         paragraph(texts.strength(language, figures), "quiet"),
     ]

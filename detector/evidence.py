@@ -179,13 +179,14 @@ def _figures(heatmap: Heatmap | None, language: str) -> str:
     if heatmap is None or not heatmap.trust or heatmap.values.max() <= 0:
         return ""
     t = heatmap.trust
-    rows = (
-        ("Deletion", f"{t['deletion']:.2f} (random {t['deletion_random']:.2f})"),
-        ("Insertion", f"{t['insertion']:.2f} (random {t['insertion_random']:.2f})"),
-        ("Agreement", f"{t['agreement']:.2f}"),
-        ("Stability", f"{t['stability']:.2f}"),
-    )
-    told = "<br>".join(f"{name}: {value}" for name, value in rows)
+    rows = []
+    for name in ("deletion", "insertion", "agreement", "stability"):
+        value = f"{t[name]:.2f}"
+        if f"{name}_random" in t:
+            random = f"{t[f'{name}_random']:.2f}"
+            value = texts.say(language, "trust_random", value=value, random=random)
+        rows.append(f"{texts.say(language, f'trust_{name}')}: {value}")
+    told = "<br>".join(html.escape(row) for row in rows)
     summary = html.escape(texts.say(language, "plate_figures"))
     bright = html.escape(texts.say(language, "map_strength"))
     title = html.escape(TITLES[heatmap.method])
@@ -334,7 +335,9 @@ def tell(statement: Statement, language: str) -> str:
         "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
     }.get(statement.kind, ("", ""))  # fmt: skip
     if not key:
-        return f"{statement.kind}: {statement.who} ({statement.where})"
+        kind = texts.say(language, f"statement_{statement.kind}")
+        who = statement.who or texts.say(language, "unnamed")
+        return texts.say(language, "statement", kind=kind, who=who, where=statement.where)
     who = statement.who or texts.say(language, unnamed)
     return f"{texts.say(language, key, who=who)} ({statement.where})"
 

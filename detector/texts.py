@@ -1,11 +1,13 @@
 """Every sentence that the app and the report show, in four languages, from `sentences.json`."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from detector.errors import UserError
 from detector.records import Calibration, Label, PersonVerdict, Scan, Verdict, show_probability
 from detector.verdict import FEWEST_FACES, count_above, fewest_faces
 
@@ -67,6 +69,32 @@ def script_words() -> dict[str, dict[str, str]]:
         }
         for code in languages()
     }
+
+
+def tell_error(language: str, error: UserError) -> str:
+    """What went wrong: in English with what is known of the file, else what its code means."""
+    key = f"error_{error.code}"
+    if language == ENGLISH or key not in sentences():
+        return error.message
+    return say(language, key)
+
+
+@cache
+def warning_patterns() -> dict[str, re.Pattern[str]]:
+    """Key of a warning -> what its English sentence looks like."""
+    return {
+        key: re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(said[ENGLISH])))
+        for key, said in sentences().items()
+        if key.startswith("warning_")
+    }
+
+
+def tell_warning(language: str, warning: str) -> str:
+    """A scan's warning, which is made in English."""
+    for key, pattern in warning_patterns().items():
+        if found := pattern.fullmatch(warning):
+            return say(language, key, **found.groupdict())
+    return warning
 
 
 def label_text(language: str, label: Label) -> str:

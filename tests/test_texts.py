@@ -1,12 +1,14 @@
 """Every sentence in every language, and those that are made of a scan's numbers."""
 
+import ast
 import re
 from pathlib import Path
 from string import Formatter
 
 import pytest
 
-from detector import texts
+from detector import errors, texts
+from detector.errors import UserError
 
 ROOT = Path(texts.__file__).parent
 
@@ -44,3 +46,30 @@ def test_a_language_that_is_not_there_is_english() -> None:
     assert texts.choose_language("fr-CA") == "fr"
     assert texts.choose_language("ja") == "en"
     assert texts.choose_language(None) == "en"
+
+
+def test_a_warning_is_told_in_the_readers_language() -> None:
+    made = ast.walk(ast.parse((ROOT / "video.py").read_text(encoding="utf-8")))
+    warnings = [
+        "".join(
+            "7" if isinstance(part, ast.FormattedValue) else str(getattr(part, "value", ""))
+            for part in getattr(call.args[0], "values", [call.args[0]])
+        )
+        for call in made
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "self.warnings.append"
+    ]
+    assert len(warnings) >= 6
+    for warning in warnings:
+        assert texts.tell_warning("en", warning) == warning
+        assert texts.tell_warning("fr", warning) != warning
+    assert texts.tell_warning("fr", "unheard of") == "unheard of"
+
+
+def test_an_error_is_told_in_the_readers_language() -> None:
+    error = UserError("empty_file", "a.mp4 is empty: was the download cut off?")
+    assert texts.tell_error("en", error) == error.message
+    assert texts.tell_error("de", error) == texts.say("de", "error_empty_file")
+    about_files = re.search(r"the file(.*)the model", errors.__doc__ or "", re.DOTALL)
+    assert about_files is not None
+    for code in re.findall(r"\w+_\w+", about_files[1]):
+        assert f"error_{code}" in texts.sentences() or code == "no_clips"

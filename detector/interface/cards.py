@@ -16,11 +16,8 @@ ERROR_SYMBOL = "✕"
 
 def error_card(entry: Entry, error: UserError, language: str) -> str:
     """What stands there when a file cannot be scanned."""
-    key = f"error_{error.code}"
-    told = texts.say(language, key) if key in texts.sentences() else ""
-    detail = error.message if not told or language == texts.ENGLISH else ""
     label = headline(ERROR_SYMBOL, texts.say(language, "label_error"))
-    body = paragraph(detail or told)
+    body = paragraph(texts.tell_error(language, error))
     return f'<div class="card error">{file_line(entry.name)}{label}{body}</div>'
 
 
@@ -76,7 +73,7 @@ def _row(number: int, entry: Entry, current: bool, language: str) -> str:
     name = html.escape(entry.name)
     if entry.error is not None:
         said = f"{ERROR_SYMBOL} {texts.say(language, 'label_error')}"
-        why = entry.error.message
+        why = texts.tell_error(language, entry.error)
     elif answer is not None:
         found, label = answer.found, answer.label
         said = f"{texts.SYMBOLS[label]} {texts.label_text(language, label)}"

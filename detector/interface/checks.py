@@ -315,7 +315,7 @@ def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
         other = scan(second, settings, detector=SharedDetector.of(visit.model))
         yield {"compared": comparison_page(entry.answer, other, language)}
     except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
-        yield {"compared": _told(as_user_error(error).message)}
+        yield {"compared": _told(texts.tell_error(language, as_user_error(error)))}
 
 
 def _told(text: str) -> str:
