@@ -234,19 +234,15 @@ def set_up_verify(parser: argparse.ArgumentParser) -> None:
 
 def run_verify(options: Options) -> int:
     """Scan a clip again as a report says it was, and compare all that a reader sees."""
-    from detector.archive import scan_and_explain
-    from detector.report import compare, compare_page, draw_pictures, read_report, to_json
+    from detector.archive import verify
+    from detector.report import read_report
 
     report = read_report(options.report)
-    with Bar(options.clip.name) as progress:
-        found, heatmaps = scan_and_explain(
-            options.clip, stored_settings(report["settings"], options.weights), progress
-        )
-    differences = compare(report, to_json(found))
+    settings = stored_settings(report["settings"], options.weights)
     page = options.report.with_suffix(".html")
-    if page.is_file():
-        text = page.read_text(encoding="utf-8", errors="replace")
-        differences += compare_page(text, report, draw_pictures(found, heatmaps))
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else None
+    with Bar(options.clip.name) as progress:
+        differences = verify(report, options.clip, settings, text, progress)
     for difference in differences:
         put(f"Differs: {printable(difference)}.")
     if not differences:

@@ -3,25 +3,31 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from detector.cards import Answer
 from detector.errors import UserError, as_user_error, printable
+from detector.evidence import Maps, telling_faces
 from detector.fence import fence
-from detector.pipeline import find_face, scan
-from detector.records import Heatmap, Scan
-from detector.report import error_json, to_json, write_report
+from detector.page import compare_page, full_json, stress_json, write_report
+from detector.pipeline import scan
+from detector.records import Scan, Verdict
+from detector.report import compare, error_json, to_json
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
+from detector.stress import Trial, stress
+from detector.texts import ENGLISH
 from detector.verdict import deciding_sign
 from detector.video import CLIP_SUFFIXES
 from detector.weights import load_detector
 from detector.workers import count_cores, spread
 
+REPORT = "report.json"
 MANY = 4  # files a core: of fewer, loading the network in every process costs more than it gains
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
@@ -150,26 +156,58 @@ def _scan_one(job: Job) -> dict[str, Any]:
 
 
 def _report(job: Job, progress: Progress) -> dict[str, Any]:
-    found, heatmaps = scan_and_explain(job.clip, job.settings, progress)
-    if job.folder is not None:
-        write_report(found, job.folder / job.name, heatmaps, name=job.name)
-    return to_json(found, name=job.name)
+    method, detector = job.settings.explain, _load(job.settings)
+    found = scan(job.clip, job.settings, detector=detector, progress=progress)
+    if job.folder is None:
+        return to_json(found, name=job.name)
+    answer = Answer(found, job.name, *_put_to_test(found, detector, progress))
+    maps = map_telling(found, detector, method, progress)
+    report = full_json(answer, language=ENGLISH, file=REPORT, method=method if maps else None)
+    write_report(found, report, job.folder / job.name, maps)
+    return report
 
 
-def scan_and_explain(
-    clip: Path, settings: Settings, progress: Progress = silent
-) -> tuple[Scan, dict[str, Heatmap]]:
-    """A scan, and the heatmap that the settings ask for, by its method."""
-    method, detector = settings.explain, _load(settings)
+def verify(
+    report: Mapping[str, Any],
+    clip: Path,
+    settings: Settings,
+    page: str | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """How a fresh scan differs from a report, and from its page where one is given."""
+    detector = _load(settings)
     found = scan(clip, settings, detector=detector, progress=progress)
-    if not method or not any(person.scores for person in found.people):
-        return found, {}
+    fresh = to_json(found)
+    if "stress" in report:
+        answer = Answer(found, "", *_put_to_test(found, detector, progress))
+        fresh["stress"] = stress_json(answer)
+    differences = compare(report, fresh)
+    if page is None or differences:
+        return differences
+    maps = map_telling(found, detector, report.get("made", {}).get("maps"), progress)
+    return compare_page(page, found, report, maps)
+
+
+def _put_to_test(
+    found: Scan, detector: Detector | Ensemble, progress: Progress
+) -> tuple[tuple[Trial, ...], Verdict]:
+    trials, verdict = stress(found, detector, progress)
+    return tuple(trials), verdict
+
+
+def map_telling(
+    found: Scan, detector: Detector | Ensemble, method: str | None, progress: Progress = silent
+) -> Maps:
+    """The maps of the most telling faces by a method, each put to the test."""
+    if method is None:
+        return {}
     from detector.explain import explain  # its methods take their time to load
 
-    progress("explanation", 0.0)
-    person, face = find_face(found)
-    heatmap = explain(
-        detector, face, method=method, trust=True, person=person.person,
-        sign=deciding_sign(person),
-    )  # fmt: skip
-    return found, {method: heatmap}
+    maps, telling = {}, telling_faces(found)
+    for number, (person, face) in enumerate(telling):
+        progress("explanation", number / len(telling))
+        maps[face.frame_index, person.person.id] = explain(
+            detector, face, method=method, trust=True, person=person.person,
+            sign=deciding_sign(person),
+        )  # fmt: skip
+    return maps

@@ -1,9 +1,8 @@
 """An answer -> the verdict card and the stress test's table, as HTML for the app and the report."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from detector import texts
 from detector.lanes import SHOWN
@@ -68,7 +67,7 @@ def declared(statements: Sequence[Statement], language: str) -> str:
     return f'<div class="declared">{html.escape(said)}.<small>{html.escape(note)}</small></div>'
 
 
-def verdict_card(answer: Answer, language: str, figures: Mapping[str, Any]) -> str:
+def verdict_card(answer: Answer, language: str) -> str:
     """The answer, readable in ten seconds: what, of whom, why, how sure, what next."""
     found, label = answer.found, answer.label
     crowd = ""
@@ -89,7 +88,7 @@ def verdict_card(answer: Answer, language: str, figures: Mapping[str, Any]) -> s
         f"{paragraph(texts.what_next(language, found, label))}</div>",
         paragraph(" ".join(texts.tell_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
-        paragraph(texts.strength(language, figures), "quiet"),
+        paragraph(texts.strength(language, found.model.figures), "quiet"),
     ]
     return f'<div class="card {label}">{"".join(parts)}</div>'
 

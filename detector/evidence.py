@@ -33,9 +33,13 @@ DETAIL = 0.4  # of a crop's side, magnified
 SIDE = 320  # pixels of a face on a plate
 
 Item = TypeVar("Item")
+Maps = Mapping[tuple[int, int], Heatmap]
+"""By frame and person."""
 
 
-def telling_faces(found: Scan, chosen: tuple[int, int] | None) -> list[tuple[PersonVerdict, Face]]:
+def telling_faces(
+    found: Scan, chosen: tuple[int, int] | None = None
+) -> list[tuple[PersonVerdict, Face]]:
     """The chosen face, then the most suspicious faces of the person who decides, apart in time."""
     scored = {
         (s.face.frame_index, p.person.id): (p, s.face) for p in found.people for s in p.scores
@@ -45,7 +49,7 @@ def telling_faces(found: Scan, chosen: tuple[int, int] | None) -> list[tuple[Per
     if decider is None:
         return picked
     apart = found.video.duration / 12
-    for score in sorted(decider.scores, key=lambda s: -s.probability):
+    for score in sorted(decider.scores, key=lambda s: -round(s.probability, 4)):
         if all(
             face is not score.face and abs(face.time - score.face.time) >= apart
             for p, face in picked
@@ -63,22 +67,29 @@ def neighbour(person: PersonVerdict, face: Face) -> FaceScore | None:
 
 def faces_page(
     found: Scan,
-    maps: Mapping[tuple[int, int], Heatmap],
+    maps: Maps,
     language: str,
     chosen: tuple[int, int] | None = None,
+    *,
+    waiting: bool = True,
 ) -> str:
-    """The plates of the most telling faces; those whose map is not there yet say so.
+    """The plates of the most telling faces, the one of `chosen` first.
 
-    `maps` are by frame and person; the face of `chosen` comes first.
+    While `waiting`, those whose map is not there yet say so, and another face can be chosen.
     """
     plates = telling_faces(found, chosen)
     if not plates:
         return f'<div class="evidence">{paragraph(texts.say(language, "faces_empty"))}</div>'
     drawn = "".join(
-        plate(found, person, face, maps.get((face.frame_index, person.person.id)), language)
+        plate(
+            found, person, face, maps.get((face.frame_index, person.person.id)), language,
+            waiting=waiting,
+        )
         for person, face in plates
-    )
+    )  # fmt: skip
     intro = texts.say(language, "faces_intro", id=plates[-1][0].person.id)
+    if waiting and not texts.is_still(found):
+        intro += f" {texts.say(language, 'faces_choose')}"
     return f'<div class="evidence">{paragraph(intro)}<div class="plates">{drawn}</div></div>'
 
 
@@ -104,7 +115,13 @@ def cut_detail(crop: Image, left: float, top: float) -> Image:
 
 
 def plate(
-    found: Scan, person: PersonVerdict, face: Face, heatmap: Heatmap | None, language: str
+    found: Scan,
+    person: PersonVerdict,
+    face: Face,
+    heatmap: Heatmap | None,
+    language: str,
+    *,
+    waiting: bool,
 ) -> str:
     """One face: whole with its map, magnified, and the same place a moment away."""
     probability = next(s.probability for s in person.scores if s.face is face)
@@ -141,11 +158,12 @@ def plate(
         )
     faint = " faint" if shows and not (heatmap and heatmap.trust.get("reliable", True)) else ""
     symbol, shown = texts.SYMBOLS[person.verdict.label], show_probability(probability, ".2f")
+    told = describe_map(heatmap, language) if waiting or heatmap else ""
     return (
         f'<article class="plate{faint}"><header>{html.escape(title)} · '
         f'<span aria-hidden="true">{symbol}</span> {shown}</header>'
         f'<div class="three">{"".join(figures)}</div>{slider}'
-        f"{paragraph(describe_map(heatmap, language))}{_figures(heatmap, language)}</article>"
+        f"{paragraph(told)}{_figures(heatmap, language)}</article>"
     )
 
 

@@ -1,58 +1,164 @@
-"""An answer -> the report: one page that needs nothing beside it, to be archived and printed."""
+"""An answer -> the report: JSON, and one page that needs nothing else, to archive and print."""
 
+import errno
 import html
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detector import __version__, texts
 from detector.cards import Answer, paragraph, trials_table, verdict_card
-from detector.charts import draw_boxes, to_data_uri
-from detector.evidence import faces_page, origin_page, table
+from detector.charts import draw_boxes, overlay, to_data_uri, to_png
+from detector.errors import UserError
+from detector.evidence import Maps, faces_page, origin_page, table, telling_faces
 from detector.lanes import draw_lanes
-from detector.records import Heatmap, Scan
+from detector.records import Heatmap, Label, Scan
+from detector.report import CARRIED, as_reported, to_json
+from detector.stress import Trial
 
 STYLE = Path(__file__).parent / "page.css"
 FRAMES = 8  # whole frames shown, evenly spread
 FRAME_SIDE = 320  # pixels
+MOST_CARRIED = 500_000  # bytes of JSON in a page: of a crowd's it stands in a file of its own alone
+PICTURE = re.compile(r'(?<=src="data:image/)(?:jpeg|webp);base64,[A-Za-z0-9+/=]*(?=")')
 
 
-def to_page(
+def full_json(
     answer: Answer,
-    language: str,
     *,
-    when: datetime,
-    maps: Mapping[tuple[int, int], Heatmap] | None = None,
-    figures: Mapping[str, Any] | None = None,
+    language: str,
+    file: str,
+    method: str | None = None,
     note: str = "",
-) -> str:
-    """The report. `maps` are by frame and person, `figures` those of the detector."""
+    when: datetime | None = None,
+) -> dict[str, Any]:
+    """The JSON of a report that stands in `file`: the scan, the stress test, how it was made.
+
+    `method` is that of the maps on the page, None where it shows none.
+    """
+    report = to_json(answer.found, name=answer.name)
+    when = when or datetime.now().astimezone()
+    report["made"] = {
+        "when": when.isoformat(timespec="seconds"), "version": __version__, "language": language,
+        "maps": method, "note": note, "report": file,
+    }  # fmt: skip
+    if answer.trials is not None and answer.tested is not None:
+        report["stress"] = stress_json(answer)
+    return report
+
+
+def stress_json(answer: Answer) -> dict[str, Any]:
+    """What the stress test found."""
+    return {
+        "verdict": str(answer.label),
+        "holds": answer.label is answer.found.verdict.label,
+        "trials": [
+            {"name": t.name, "probability": round(t.probability, 4), "verdict": str(t.label)}
+            for t in answer.trials or ()
+        ],
+    }
+
+
+def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
+    """The page of a report, as `full_json` made it of the scan; its figures are the report's."""
+    made = report["made"]
+    language = texts.choose_language(made["language"])
+    answer = _as_answer(as_reported(found, report), report)
     found = answer.found
     title = texts.say(language, "report_title", file=answer.name)
-    stamp = when.strftime("%Y-%m-%d %H:%M:%S %Z")
-    made = texts.say(language, "report_made", date=stamp, version=__version__)
+    stamp = datetime.fromisoformat(made["when"]).strftime("%Y-%m-%d %H:%M:%S %Z")
+    when = texts.say(language, "report_made", date=stamp, version=made["version"])
+    note = made["note"] and f'<div class="note">{html.escape(made["note"])}</div>'
     lanes = draw_lanes(found, language)
     parts = [
-        f"<h1>{html.escape(title)}</h1>{paragraph(made, 'quiet')}",
-        verdict_card(answer, language, figures or {}),
-        _section(language, "note", f'<div class="note">{html.escape(note)}</div>' if note else ""),
+        f"<h1>{html.escape(title)}</h1>{paragraph(when, 'quiet')}",
+        verdict_card(answer, language),
+        _section(language, "note", note),
         _section(language, "report_over_time", "" if texts.is_still(found) else lanes),
-        _section(language, "tab_faces", faces_page(found, maps or {}, language)),
+        _section(language, "tab_faces", faces_page(found, maps, language, waiting=False)),
         _section(language, "tab_frames", _frames(found)),
         _section(language, "tab_origin", origin_page(answer, language)),
         _section(language, "tab_holds", trials_table(answer, language)),
         _section(language, "report_limits", _limits(found, language)),
         _section(language, "report_record", _record(found, language)),
-        _verify(answer, language),
+        _carry(report),
+        _verify(answer, language, made["report"]),
     ]
     style = STYLE.read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{style}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def compare_page(page: str, found: Scan, report: Mapping[str, Any], maps: Maps) -> list[str]:
+    """How a report's page differs from the one that its JSON and a fresh scan make."""
+    if not report.get("made"):
+        return ["the page was made by another version"]
+    anew = to_page(found, report, maps)
+    differences = []
+    if PICTURE.sub("", page) != PICTURE.sub("", anew):
+        differences.append("the page does not say what the JSON says")
+    if PICTURE.findall(page) != PICTURE.findall(anew):
+        differences.append("the page's pictures are not those of a fresh scan")
+    return differences
+
+
+def write_report(found: Scan, report: Mapping[str, Any], folder: Path, maps: Maps) -> None:
+    """The JSON, the page, and beside them the key frames that show faces and the first map."""
+    pictures = _draw_pictures(found, maps)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in pictures.items():
+            (folder / f"{name}.png").write_bytes(content)
+        for heatmap in _first_map(found, maps):
+            np.save(folder / f"{heatmap.method}.npy", heatmap.values)
+        path = folder / report["made"]["report"]
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        path.with_suffix(".html").write_text(to_page(found, report, maps), encoding="utf-8")
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        raise UserError(
+            "disk_full" if full else "no_permission",
+            f"The report cannot be written to {folder}: {error.strerror}.",
+        ) from error
+
+
+def _draw_pictures(found: Scan, maps: Maps) -> dict[str, bytes]:
+    """PNG files by name: key frames with their faces boxed, and a face under its map."""
+    faces = {f.frame_index for p in found.people for f in p.person.faces}
+    pictures = {
+        f"key frame {k.time:.2f}s": to_png(draw_boxes(found, k))
+        for k in found.key_frames
+        if k.index in faces
+    }
+    for heatmap in _first_map(found, maps):
+        pictures[heatmap.method] = to_png(overlay(heatmap.face.crop, heatmap.values))
+    return pictures
+
+
+def _first_map(found: Scan, maps: Maps) -> list[Heatmap]:
+    """The map of the most telling face, where there is one."""
+    telling = [(face.frame_index, person.person.id) for person, face in telling_faces(found)]
+    return [maps[key] for key in telling[:1] if key in maps]
+
+
+def _as_answer(found: Scan, report: Mapping[str, Any]) -> Answer:
+    """What a report says of its file."""
+    told = report.get("stress")
+    if told is None:
+        return Answer(found, report["file"])
+    trials = tuple(Trial(t["name"], t["probability"], Label(t["verdict"])) for t in told["trials"])
+    tested = replace(found.verdict, label=Label(told["verdict"]))
+    return Answer(found, report["file"], trials, tested)
 
 
 def _section(language: str, key: str, body: str) -> str:
@@ -82,8 +188,13 @@ def _record(found: Scan, language: str) -> str:
     return table(list(zip(names, (model, found.model.sha256, bounds, chosen), strict=True)))
 
 
-def _verify(answer: Answer, language: str) -> str:
-    stem = Path(answer.name).stem[:60] or "clip"
-    command = f'python -m detector verify "{stem}.json" "{answer.name}"'
+def _carry(report: Mapping[str, Any]) -> str:
+    """The JSON, for `verify` to read."""
+    text = json.dumps(report, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return "" if len(text.encode()) > MOST_CARRIED else text.join(CARRIED)
+
+
+def _verify(answer: Answer, language: str, file: str) -> str:
+    command = f'python -m detector verify "{file}" "{answer.name}"'
     told = html.escape(texts.say(language, "report_verify", command="\0"))
     return f"<p>{told.replace(chr(0), f'<code>{html.escape(command)}</code>')}</p>"

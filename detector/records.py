@@ -4,7 +4,7 @@ Times are seconds from exact time stamps. A *probability* is always that of mani
 *confidence* is the face finder's; *difference* belongs to key frames.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -227,6 +227,8 @@ class ModelInfo:
     """embedded, path, cache or hub."""
     sha256: str
     calibrated: bool
+    figures: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """How good it was measured to be, as its checkpoint says."""
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,21 @@
-"""A scan <-> JSON, and -> a page to read. Imports records only: no torch, no decoder."""
+"""A scan <-> JSON, and -> text. Imports records only: no torch, no decoder."""
 
-import base64
-import errno
-import html
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from detector.charts import draw_boxes, overlay, to_png
 from detector.errors import UserError, printable
 from detector.records import (
     LABEL_TEXT,
     SIGN_TEXT,
     FaceScore,
-    Heatmap,
     Label,
     PersonVerdict,
     Scan,
+    Verdict,
     show_probability,
 )
 
@@ -35,12 +29,13 @@ TOLERANCES = {
 """How far a figure may lie from a fresh scan's; what is not named here must be the same."""
 
 UNCOMPARED = {
-    ("file",), ("made",), ("stress",), ("timings",), ("model", "source"), ("settings", "weights"),
+    ("file",), ("made",), ("timings",), ("model", "source"), ("settings", "weights"),
     ("settings", "device"),
 }  # fmt: skip
-"""Where and when it was scanned and what was tried besides, not what was found."""
+"""Where, when and for whom it was scanned, not what was found."""
 
-PICTURE = re.compile(r'(?<=src="data:image/png;base64,)[A-Za-z0-9+/=]*(?=")')
+CARRIED = '<script type="application/json" id="report">', "</script>"
+"""What stands around the JSON that a report's page carries."""
 
 
 def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
@@ -150,7 +145,7 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() in (".html", ".htm"):
-            text = html.unescape(text.rpartition("<pre>")[2].partition("</pre>")[0])
+            text = text.rpartition(CARRIED[0])[2].partition(CARRIED[1])[0]
         report = json.loads(text, parse_int=_small)
     except FileNotFoundError:
         raise UserError("missing_file", f"There is no report {path}.") from None
@@ -163,7 +158,60 @@ def read_report(path: Path) -> dict[str, Any]:
         )
     if not isinstance(report["settings"], dict) or not isinstance(report["model"], dict):
         raise UserError("bad_report", f"{path} is no report of this program: parts are amiss.")
+    if "made" in report:
+        _check_made(report["made"], path)
     return report
+
+
+def _check_made(made: Any, path: Path) -> None:
+    """Refuse what cannot be told of how a report came about."""
+    try:
+        told = [made[name] for name in ("when", "version", "language", "note", "report")]
+        if not all(isinstance(value, str) for value in [*told, made["maps"] or ""]):
+            raise ValueError
+        datetime.fromisoformat(made["when"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            "bad_report", f"{path} is no report of this program: how it was made is amiss."
+        ) from None
+
+
+def as_reported(found: Scan, report: Mapping[str, Any]) -> Scan:
+    """The scan with a report's figures, which are rounded, in the place of its own."""
+    return replace(
+        found,
+        verdict=_verdict_as_reported(found.verdict, report),
+        people=tuple(
+            _person_as_reported(person, told)
+            for person, told in zip(found.people, report["people"], strict=True)
+        ),
+        model=replace(found.model, source=str(report["model"]["source"])),
+        settings=dict(report["settings"]),
+    )
+
+
+def _verdict_as_reported(verdict: Verdict, told: Mapping[str, Any]) -> Verdict:
+    low_and_high = told["interval"]
+    return replace(
+        verdict,
+        probability=told["probability"],
+        interval=None if low_and_high is None else (low_and_high[0], low_and_high[1]),
+        signs=dict(told["signs"]),
+    )
+
+
+def _person_as_reported(person: PersonVerdict, told: Mapping[str, Any]) -> PersonVerdict:
+    faces = zip(person.person.faces, told["faces"], strict=True)
+    figures = {id(face): figures for face, figures in faces}
+    scores = tuple(
+        replace(
+            score,
+            probability=figures[id(score.face)]["probability"],
+            signs=dict(figures[id(score.face)]["signs"]),
+        )
+        for score in person.scores
+    )
+    return replace(person, scores=scores, verdict=_verdict_as_reported(person.verdict, told))
 
 
 def _small(digits: str) -> int:
@@ -191,7 +239,7 @@ def _differences(at: tuple[str, ...], then: Any, now: Any) -> Iterator[str]:
             place = (*at, str(key))
             if place not in UNCOMPARED and (key in then) != (key in now):
                 yield f"{' '.join(place)}: {'only then' if key in then else 'only now'}"
-            elif key in then:
+            elif key in then and key in now:
                 yield from _differences(place, then[key], now[key])
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         for number, (one, other) in enumerate(zip(then, now, strict=True), 1):
@@ -211,17 +259,6 @@ def _agree(at: tuple[str, ...], then: Any, now: Any) -> bool:
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def compare_page(page: str, report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> list[str]:
-    """How a report's page differs from the one its JSON and a fresh scan's pictures make."""
-    anew = to_html(report, pictures)
-    differences = []
-    if PICTURE.sub("", page) != PICTURE.sub("", anew):
-        differences.append("the page does not say what the JSON says")
-    if PICTURE.findall(page) != PICTURE.findall(anew):
-        differences.append("the page's pictures are not those of a fresh scan")
-    return differences
 
 
 def describe_verdict(label: str, probability: float | None, interval: Any) -> str:
@@ -248,6 +285,9 @@ def to_text(report: Mapping[str, Any]) -> str:
     if len(report.get("signs", {})) > 1:
         lines.append(f"  {describe_signs(report['signs'])}")
     lines += [f"  {reason}" for reason in report["reasons"]]
+    if not report.get("stress", {}).get("holds", True):
+        other = LABEL_TEXT[Label(report["stress"]["verdict"])]
+        lines.append(f"  It does not hold when the file is altered: {other}.")
     if len(report["people"]) > 1:
         for person in report["people"]:
             times = [face["time"] for face in person["faces"]]
@@ -258,81 +298,3 @@ def to_text(report: Mapping[str, Any]) -> str:
             )
     lines += [f"  Note: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
-
-
-def to_html(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The scan as one page that needs nothing beside it. `pictures` are PNG files by caption."""
-    rows = "".join(
-        f"<tr><td>{person['id']}</td><td>{html.escape(LABEL_TEXT[Label(person['verdict'])])}</td>"
-        f"<td>{'' if person['probability'] is None else format(person['probability'], '.2f')}</td>"
-        f"<td>{len(person['faces'])}</td></tr>"
-        for person in report["people"]
-    )
-    shown = "".join(
-        f'<figure><img alt="{html.escape(caption)}" '
-        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for caption, content in pictures.items()
-    )
-    paragraphs = "".join(
-        f"<p>{html.escape(text)}</p>" for text in [*report["reasons"], *report["warnings"]]
-    )
-    verdict = describe_verdict(report["verdict"], report["probability"], report["interval"])
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(report["file"])}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-figure{{display:inline-block;margin:.5rem}}img{{max-width:14rem}}td,th{{padding:.2rem .8rem}}
-pre{{overflow:auto;background:#f4f4f4;padding:1rem}}</style></head><body>
-<h1>{html.escape(report["file"])}</h1>
-<h2>{html.escape(verdict)}</h2>
-{paragraphs}
-<p>The answer is a statistical one about faces alone. Voice, lip movement, scene and context were
-not checked.</p>
-<table><tr><th>Person</th><th>Verdict</th><th>Probability</th><th>Faces</th></tr>{rows}</table>
-{shown}
-<h2>For the record</h2><pre>{html.escape(json.dumps(report, indent=1, ensure_ascii=False))}</pre>
-</body></html>
-"""
-
-
-def draw_pictures(found: Scan, heatmaps: Mapping[str, Heatmap] | None = None) -> dict[str, bytes]:
-    """The pictures of a report as PNG files, by caption: key frames with faces, then maps."""
-    faces = {f.frame_index for p in found.people for f in p.person.faces}
-    pictures = {
-        f"{k.time:.2f} s": to_png(draw_boxes(found, k))
-        for k in found.key_frames
-        if k.index in faces
-    }
-    for name, heatmap in (heatmaps or {}).items():
-        laid = to_png(overlay(heatmap.face.crop, heatmap.values))
-        pictures[f"{name} at {heatmap.face.time:.2f} s"] = laid
-    return pictures
-
-
-def write_report(
-    found: Scan,
-    folder: Path,
-    heatmaps: Mapping[str, Heatmap] | None = None,
-    *,
-    name: str | None = None,
-) -> Path:
-    """report.json, report.html and the pictures they need; the path of the JSON."""
-    report = to_json(found, name=name)
-    pictures = draw_pictures(found, heatmaps)
-    path = folder / "report.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for caption, content in pictures.items():
-            file = caption.partition(" at ")[0] if " at " in caption else f"key frame {caption}"
-            (folder / f"{file.replace(' s', 's')}.png").write_bytes(content)
-        for method, heatmap in (heatmaps or {}).items():
-            np.save(folder / f"{method}.npy", heatmap.values)
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-        (folder / "report.html").write_text(to_html(report, pictures), encoding="utf-8")
-    except OSError as error:
-        full = error.errno == errno.ENOSPC
-        raise UserError(
-            "disk_full" if full else "no_permission",
-            f"The report cannot be written to {folder}: {error.strerror}.",
-        ) from error
-    return path

@@ -34,7 +34,7 @@ class Settings:
     """What key frames are chosen from. all: every frame; some: of a clip with many frames those
     that other frames refer to, 16 a second at most, which takes less time."""
     explain: str | None = None
-    """Method of a heatmap of the most suspicious face: smoothgrad, gradcam, gradcam++,
+    """Method of the heatmaps of the most telling faces: smoothgrad, gradcam, gradcam++,
     faster-scorecam, layercam, hirescam, scorecam; or none."""
     mirror: bool = False
     """Average each face's logit with that of its mirror image, at twice the time."""

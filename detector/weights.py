@@ -442,7 +442,10 @@ def load_detector(
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
     stored["signs"] = network.architecture.signs
     calibration = Calibration(**stored)
-    info = ModelInfo(checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated)
+    info = ModelInfo(
+        checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated,
+        checkpoint.metadata.get("figures", {}),
+    )  # fmt: skip
     return Detector(info, network, calibration, float(checkpoint.metadata["margin"]), chosen)
 
 

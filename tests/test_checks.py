@@ -64,7 +64,8 @@ def test_a_verdict_that_falls_changes_label_sentence_and_report(visit: Visit) ->
     shown = checks.show_entry(visit)
     assert '<div class="card inconclusive">' in shown["table"]["card"]
     assert "inconclusive" in shown["sentence"]
-    report = checks.entry_json(entry)
+    files = checks.write_files(visit, "gradcam", "")["files"]
+    report = json.loads(Path(files[1]).read_text(encoding="utf-8"))
     assert report["stress"]["holds"] is False
     assert report["stress"]["verdict"] == "inconclusive"
 

@@ -12,7 +12,8 @@ from detector import archive
 from detector.__main__ import COMMANDS, main, stored_settings
 from detector.errors import CODES
 from detector.explain import METHODS
-from detector.report import PICTURE, compare
+from detector.page import PICTURE
+from detector.report import compare
 from detector.settings import Settings
 
 
@@ -88,6 +89,9 @@ def test_report_and_verify(
     inside = {p.name for p in (folder / "face.mp4").iterdir()}
     assert {"report.json", "report.html", "gradcam.png", "gradcam.npy"} <= inside
     report = folder / "face.mp4" / "report.json"
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert len(told["stress"]["trials"]) == 6
+    assert told["made"]["maps"] == "gradcam"
     assert main(["verify", str(report), str(face_video)]) == 0
     assert main(["verify", str(report.with_suffix(".html")), str(face_video)]) == 0
     other = write_clip(tmp_path / "other.mp4", [texture(1, 160, 120)] * 3)
@@ -191,6 +195,7 @@ FORGERIES = [
     ("model.calibrated", False), ("model.thresholds.lower", 0.1), ("model.thresholds.upper", 0.9),
     ("provenance.signer", "The Times"), ("provenance.content_credentials", "valid"),
     ("provenance.container", {"encoder": "a camera"}), ("warnings", ["All is well."]),
+    ("stress.holds", None), ("stress.trials.1.probability", 1.5), ("stress.trials", []),
     ("added", "by a stranger"), ("settings.added", 1),
 ]  # fmt: skip
 
@@ -215,7 +220,7 @@ def test_a_forged_figure_is_found(fresh: dict, place: str, value: object) -> Non
     "place",
     ["settings", "settings.key_frames", "settings.max_pixels", "settings.model", "settings.mirror",
      "model", "model.sha256", "probability", "people", "people.0.faces", "interval", "schema",
-     "key_frames", "sha256"],
+     "key_frames", "sha256", "made", "made.when", "stress", "stress.trials"],
 )  # fmt: skip
 def test_wrong_types_in_a_report_are_told(
     report: Path, fresh: dict, tmp_path: Path, place: str, value: object,
@@ -225,8 +230,10 @@ def test_wrong_types_in_a_report_are_told(
     set_at(forged, place, value)
     path = tmp_path / "forged.json"
     path.write_text(json.dumps(forged), encoding="utf-8")
-    monkeypatch.setattr(archive, "scan_and_explain", lambda *_: (None, {}))
-    monkeypatch.setattr("detector.report.to_json", lambda _: fresh)
+    monkeypatch.setattr(archive, "scan", lambda *_, **__: None)
+    monkeypatch.setattr(archive, "to_json", lambda _: fresh)
+    monkeypatch.setattr(archive, "_put_to_test", lambda *_: ((), None))
+    monkeypatch.setattr(archive, "stress_json", lambda _: fresh["stress"])
     code = main(["verify", str(path), "clip.mp4"])
     told = capsys.readouterr()
     assert code != 0
@@ -239,10 +246,10 @@ def test_a_forged_page_is_found(
     page = report.with_suffix(".html").read_text(encoding="utf-8")
     pictures = PICTURE.findall(page)
     for number, forged in enumerate([
-        page.replace("<h2>", "<h2>Genuine: ", 1),
+        page.replace("<b>", "<b>Genuine: ", 1),
         page.replace(pictures[0], pictures[1], 1),
         page.replace(pictures[-1], pictures[0], 1),
-        page + "<script>document.body.innerHTML = ''</script>",
+        page.replace("</body>", "<script>document.body.innerHTML = ''</script></body>"),
     ]):  # fmt: skip
         assert forged != page
         path = tmp_path / f"{number}.html"

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from clips import make_face, texture
 
+from detector import texts
 from detector.cards import Answer, declared, verdict_card
 from detector.charts import BEYOND, clean_crop, overlay, person_style
 from detector.evidence import describe_map, faces_page, frames_page, origin_page, telling_faces
 from detector.lanes import SHOWN, draw_lanes
-from detector.page import to_page
+from detector.page import full_json, to_page
 from detector.records import (
     Calibration,
     Curve,
@@ -83,7 +84,7 @@ def test_a_picture_has_no_time() -> None:
     chart = draw_lanes(found, "en")
     assert "timed" not in chart
     assert "axis" not in chart
-    card = verdict_card(Answer(found, "a.jpg"), "en", {})
+    card = verdict_card(Answer(found, "a.jpg"), "en")
     assert "single view" in card
     for wrong in ("most likely between", "longer", "1 faces", " s, "):
         assert wrong not in card
@@ -93,7 +94,8 @@ def test_the_card_says_what_of_whom_why_and_what_next() -> None:
     found = make_scan(people=2)
     found = replace(found, verdict=replace(found.verdict, signs={"pasted": 0.9, "drawn": 0.11}))
     figures = {"video AUC, blended": [0.72, 0.5, 0.9], "video AUC, animated": [0.44, 0.2, 0.6]}
-    card = verdict_card(Answer(found, "<b>.mp4"), "en", figures)
+    found = replace(found, model=replace(found.model, figures=figures))
+    card = verdict_card(Answer(found, "<b>.mp4"), "en")
     for said in (
         "&lt;b&gt;.mp4", "▲", "Signs of manipulation", "Person 1, the most suspicious of 2",
         "Pasted-in face", "Generated face", "11%", "Of 4 genuine test clips, 0 scored",
@@ -111,19 +113,19 @@ def test_a_verdict_that_does_not_hold_stands_nowhere() -> None:
     )  # fmt: skip
     tested = replace(found.verdict, label=Label.INCONCLUSIVE)
     answer = Answer(found, "a.mp4", trials, tested)
-    card = verdict_card(answer, "en", {})
+    card = verdict_card(answer, "en")
     assert '<div class="card inconclusive">' in card
     assert "It does not hold: “Signs of manipulation” at first" in card
     assert "mirrored" in card
     held = Answer(found, "a.mp4", (trials[0], trials[0]), found.verdict)
-    assert "It holds: the same answer in all 1" in verdict_card(held, "en", {})
+    assert "It holds: the same answer in all 1" in verdict_card(held, "en")
 
 
 def test_what_a_file_declares_stands_above_the_verdict() -> None:
     found = make_scan()
     said = (Statement("captured", "", "XMP"), Statement("generated", "A <Maker>", "XMP"))
     found = replace(found, provenance=replace(found.provenance, statements=said))
-    card = verdict_card(Answer(found, "a.mp4"), "en", {})
+    card = verdict_card(Answer(found, "a.mp4"), "en")
     assert card.index("made by A &lt;Maker&gt;") < card.index("Signs of manipulation")
     assert declared(said[:1], "en") == ""
     assert "Nothing found, which says nothing" in origin_page(Answer(make_scan(), "a.mp4"), "en")
@@ -178,7 +180,11 @@ def test_key_frames_are_a_row_a_person_and_can_be_saved() -> None:
 def test_the_report_needs_nothing_beside_it(language: str) -> None:
     found = make_scan(people=8, frames=32)
     when = datetime(2026, 11, 24, 23, 0, tzinfo=UTC)
-    page = to_page(Answer(found, "a.mp4"), language, when=when, note="seen <here>")
+    report = full_json(
+        Answer(found, "a.mp4"), language=language, file="a report.json", note="seen <here>",
+        when=when,
+    )  # fmt: skip
+    page = to_page(found, report, {})
     assert len(page.encode()) < 1_500_000
     for said in (
         "2026-11-24 23:00:00 UTC",
@@ -189,19 +195,21 @@ def test_the_report_needs_nothing_beside_it(language: str) -> None:
     ):
         assert said in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert re.search(r"verify &quot;a.json&quot; &quot;a.mp4&quot;</code></p></body>", page)
+    assert page.count("</script>") == 1
+    assert texts.say(language, "map_working") not in page
+    assert re.search(r"verify &quot;a report.json&quot; &quot;a.mp4&quot;</code></p></main>", page)
 
 
 def test_schema_describes_the_json(detector: object, face_video: Path) -> None:
     from detector.pipeline import scan
-    from detector.report import to_json
     from detector.settings import Settings
 
     schema = json.loads(
         (Path(__file__).parent.parent / "docs" / "report.schema.json").read_text(encoding="utf-8")
     )
     for found in (scan(face_video, Settings(key_frames=4), detector=detector), make_scan(8)):
-        report = to_json(found)
+        tested = Answer(found, "a.mp4", (Trial("mirrored", 0.5, Label.NO_SIGNS),), found.verdict)
+        report = full_json(tested, language="en", file="report.json")
         check_against(report, schema, schema)
         for spoilt in ({**report, "verdict": "real"}, {**report, "probability": 2}, {"schema": 1}):
             with pytest.raises(AssertionError):

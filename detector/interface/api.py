@@ -70,7 +70,7 @@ def api_explain(
         moment, settings = _number(time, "time"), Settings(model=_text(model, "model"))
         found = scan(_file(clip), settings, detector=SharedDetector.of(settings.model))
         person, face = find_face(found, None if moment < 0 else moment)
-        heatmap = compute_maps(model, person.person, face, method)[method]
+        heatmap = compute_maps(settings.model, person, face, method)[method]
     except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
         return error_json(_name(clip), as_user_error(error))
     return {

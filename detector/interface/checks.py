@@ -5,13 +5,12 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector import __version__, texts
+from detector import texts
 from detector.cards import Answer, paragraph, trials_table, verdict_card
 from detector.charts import person_style, to_data_uri
 from detector.errors import UserError, as_user_error
@@ -23,13 +22,12 @@ from detector.interface.cards import (
     error_card,
     progress_card,
 )
-from detector.interface.detectors import SharedDetector, compute_maps, read_figures
+from detector.interface.detectors import SharedDetector, compute_maps
 from detector.interface.sessions import Entry, Visit, uploaded
 from detector.lanes import clip_length, draw_lanes
-from detector.page import to_page
+from detector.page import full_json, to_page
 from detector.pipeline import Stage, scan, scan_in_stages
-from detector.records import KeyFrame, PersonVerdict, Scan, show_probability
-from detector.report import error_json, to_json
+from detector.records import Face, KeyFrame, PersonVerdict, Scan, show_probability
 from detector.settings import Progress, Settings
 from detector.stress import stress
 
@@ -169,7 +167,7 @@ def view(
     found = answer.found
     if frames:
         told["frames"] = list_frames(found.key_frames)
-    card = verdict_card(answer, language, read_figures(visit.model))
+    card = verdict_card(answer, language)
     return {
         **told, "state": "done", "card": card, "lanes": draw_lanes(found, language),
         "people": [describe_person(found, p, rank) for rank, p in enumerate(found.people)],
@@ -266,7 +264,7 @@ def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
     for person, face in telling_faces(entry.scan, entry.chosen):
         key = face.frame_index, person.person.id
         if method not in entry.maps.get(key, {}):
-            made = compute_maps(visit.model, person.person, face, method, False)
+            made = compute_maps(visit.model, person, face, method, False)
             entry.maps[key] = {**made, **entry.maps.get(key, {})}
     if visit.open is entry and not visit.halted:
         yield {"faces": faces_of(entry, method, visit.language)}
@@ -278,13 +276,17 @@ def test_maps(visit: Visit, method: str) -> Iterator[Shown]:
     if entry is None or entry.scan is None:
         return
     for person, face in telling_faces(entry.scan, entry.chosen):
-        key = face.frame_index, person.person.id
-        known = entry.maps.get(key, {})
-        if method not in known or not known[method].trust:
-            entry.maps[key] = compute_maps(visit.model, person.person, face, method)
+        _test_map(visit, entry, person, face, method)
         if visit.open is not entry or visit.halted:
             return
         yield {"faces": faces_of(entry, method, visit.language)}
+
+
+def _test_map(visit: Visit, entry: Entry, person: PersonVerdict, face: Face, method: str) -> None:
+    key = face.frame_index, person.person.id
+    known = entry.maps.get(key, {})
+    if method not in known or not known[method].trust:
+        entry.maps[key] = compute_maps(visit.model, person, face, method)
 
 
 def faces_of(entry: Entry, method: str, language: str) -> str:
@@ -325,8 +327,10 @@ def _told(text: str) -> str:
 def write_files(visit: Visit, method: str, note: str) -> Shown:
     """The report of the open file, as a page and as JSON, and its captions."""
     entry = visit.open
-    if entry is None or entry.answer is None:
+    if entry is None or entry.scan is None:
         return {"files": None, "archive": None}
+    for person, face in telling_faces(entry.scan):
+        _test_map(visit, entry, person, face, method)
     folder = visit.make_folder()
     shown: Shown = {"files": _write_entry(visit, entry, folder, method, note)}
     if len(visit.entries) > 1:
@@ -339,40 +343,22 @@ def _write_entry(visit: Visit, entry: Entry, folder: Path, method: str, note: st
     if answer is None:
         return []
     stem = Path(entry.name).stem[:60] or "clip"
-    report = entry_json(entry)
-    maps = {key: made[method] for key, made in entry.maps.items() if method in made}
-    page = to_page(
-        answer, visit.language, maps=maps, note=note, figures=read_figures(visit.model),
-        when=datetime.now().astimezone(),
-    )  # fmt: skip
+    telling = [(face.frame_index, who.person.id) for who, face in telling_faces(answer.found)]
+    known = {key: entry.maps[key].get(method) for key in telling if key in entry.maps}
+    maps = {key: made for key, made in known.items() if made is not None and made.trust}
+    whole = bool(telling) and len(maps) == len(telling)
+    file = f"{stem} report.json"
+    report = full_json(
+        answer, language=visit.language, file=file, method=method if whole else None, note=note
+    )
     contents = {
-        f"{stem} report.html": page,
-        f"{stem}.json": json.dumps(report, indent=1, ensure_ascii=False),
+        f"{stem} report.html": to_page(answer.found, report, maps if whole else {}),
+        file: json.dumps(report, indent=1, ensure_ascii=False),
         f"{stem}.vtt": texts.captions(answer.found),
     }
-    for file, content in contents.items():
-        (folder / file).write_text(content, encoding="utf-8")
-    return [str(folder / file) for file in contents]
-
-
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """The JSON of a file, with the stress test's answer where it ran."""
-    if entry.error is not None or entry.scan is None:
-        error = entry.error or UserError("cancelled", "The check was cancelled.")
-        return error_json(entry.name, error)
-    report = to_json(entry.scan, name=entry.name)
-    when = datetime.now().astimezone().isoformat(timespec="seconds")
-    report["made"] = {"when": when, "version": __version__}
-    if entry.trials and entry.tested is not None:
-        report["stress"] = {
-            "verdict": str(entry.tested.label),
-            "holds": entry.tested.label is entry.scan.verdict.label,
-            "trials": [
-                {"name": t.name, "probability": round(t.probability, 4), "verdict": str(t.label)}
-                for t in entry.trials
-            ],
-        }
-    return report
+    for name, content in contents.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return [str(folder / name) for name in contents]
 
 
 def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[str]:
@@ -383,13 +369,7 @@ def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[s
     packed = folder / "reports.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, entry in by_suspicion(visit.entries):
-            report = entry_json(entry)
-            low, high = report.get("interval") or ("", "")
-            why = report["error"]["message"] if "error" in report else " ".join(report["reasons"])
-            writer.writerow([
-                _plain(entry.name), report.get("verdict", "error"), report.get("probability", ""),
-                low, high, why, report.get("sha256", ""),
-            ])  # fmt: skip
+            writer.writerow([_plain(str(cell)) for cell in _row_of(entry, visit.language)])
             if entry.scan is not None:
                 inside = folder / f"{number + 1:02d}"
                 inside.mkdir(exist_ok=True)
@@ -398,6 +378,19 @@ def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[s
     sheet = folder / "table.csv"
     sheet.write_text(table.getvalue(), encoding="utf-8")
     return [str(sheet), str(packed)]
+
+
+def _row_of(entry: Entry, language: str) -> list[Any]:
+    """A file's row of the table."""
+    if entry.answer is None:
+        error = entry.error or UserError("cancelled", "The check was cancelled.")
+        return [entry.name, "error", "", "", "", texts.tell_error(language, error), ""]
+    verdict, found = entry.answer.found.verdict, entry.answer.found
+    low, high = verdict.interval or ("", "")
+    shown = "" if verdict.probability is None else verdict.probability
+    figures = [round(v, 4) if isinstance(v, float) else v for v in (shown, low, high)]
+    why = " ".join(texts.why(language, found))
+    return [entry.name, entry.answer.label, *figures, why, found.provenance.sha256]
 
 
 def _plain(text: str) -> str:

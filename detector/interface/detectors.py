@@ -11,8 +11,9 @@ import numpy as np
 import spaces
 
 from detector.explain import PAPER, explain, explain_all
-from detector.records import Calibration, Face, Heatmap, Image, ModelInfo, Person
+from detector.records import Calibration, Face, Heatmap, Image, ModelInfo, PersonVerdict
 from detector.scoring import Detector, Ensemble
+from detector.verdict import deciding_sign
 from detector.weights import find_source, load_detector, read_catalogue, read_metadata
 
 MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
@@ -102,11 +103,15 @@ class SharedDetector:
 
 @spaces.GPU(duration=MAP_SECONDS)
 def compute_maps(
-    model: str, person: Person, face: Face, method: str, tested: bool = True
+    model: str, person: PersonVerdict, face: Face, method: str, tested: bool = True
 ) -> dict[str, Heatmap]:
-    """The map of one face; with `tested`, those of all four methods, each put to the test."""
-    detector = DETECTORS.get(model)
+    """The map of one face; with `tested`, those of all four methods, each put to the test.
+
+    They are of the kind of traces that the person's verdict rests on.
+    """
+    detector, sign = DETECTORS.get(model), deciding_sign(person)
     if not tested:
-        return {method: explain(detector, face, method=method, person=person)}
+        made = explain(detector, face, method=method, person=person.person, sign=sign)
+        return {method: made}
     methods = tuple(dict.fromkeys((*PAPER, method)))
-    return dict(explain_all(detector, face, methods=methods, person=person))
+    return dict(explain_all(detector, face, methods=methods, person=person.person, sign=sign))
