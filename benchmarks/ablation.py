@@ -4,7 +4,7 @@
 
 FACES is a folder of real faces; CLIPS, labelled clips in real/ and fake/, adds their video AUC.
 Prints one row a run, all measured on the same held-out forgeries and the same faces of the clips.
-A run that was stopped is gone on with.
+A run that was stopped is continued.
 """
 
 import argparse
@@ -17,18 +17,14 @@ import torch
 
 from detector.faces import MARGIN
 from detector.scoring import Detector, Ensemble
+from detector.training.decoders import DECODERS, make_decoders
 from detector.training.evaluate import ClipScore, find_labelled, score_clips
 from detector.training.forgery import KINDS
 from detector.training.metrics import auc
 from detector.training.portraits import find_portraits, split_portraits
-from detector.training.recipes import (
-    DECODERS,
-    RECIPES,
-    Recipe,
-    make_decoders,
-    train_from_faces,
-    validate_on,
-)
+from detector.training.recipes import RECIPES, Recipe
+from detector.training.runs import train_from_faces
+from detector.training.validation import validate_forgeries
 from detector.weights import load_detector
 
 
@@ -43,8 +39,8 @@ def variants() -> dict[str, Recipe]:
     }
     return {
         "everything": whole,
-        "with the place of the forgery": replace(
-            whole, settings=replace(whole.settings, located=True)
+        "with the loss per cell": replace(
+            whole, settings=replace(whole.settings, per_cell_loss=True)
         ),
         "cross-entropy with class weights": paper,
         "cross-entropy without": replace(paper, weighted=False),
@@ -83,7 +79,7 @@ def main() -> None:
     portraits = find_portraits(options.faces, options.out / "portraits.npz")
     learned, held = split_portraits(portraits)
     decoders = make_decoders(learned, options.out / "decoders", options.decoders)
-    measured = validate_on(held, options.side, KINDS, decoders)
+    measured = validate_forgeries(held, options.side, KINDS, decoders)
     columns = "held out, all kinds", "untouched", "clips, blended", "clips, animated"
     print("| run | AUC, " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name, recipe in variants().items():

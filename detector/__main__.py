@@ -308,15 +308,10 @@ def set_up_train(parser: argparse.ArgumentParser) -> None:
 def run_train(options: Options) -> int:
     """Train a recipe on forgeries of real faces."""
     from detector.scoring import choose_device
+    from detector.training.plots import draw_sheet
     from detector.training.portraits import find_portraits
-    from detector.training.recipes import (
-        RECIPES,
-        draw_sheet,
-        find_recipe,
-        train_from_faces,
-        train_from_labels,
-        train_from_mixture,
-    )
+    from detector.training.recipes import RECIPES, find_recipe
+    from detector.training.runs import train_from_faces, train_from_labels, train_from_mixture
 
     if options.recipes:
         for name, recipe in RECIPES.items():

@@ -23,7 +23,8 @@ from detector.training.datasets import (
     write_index,
 )
 from detector.training.evaluate import evaluate
-from detector.training.recipes import FAKE_SHARES, RECIPES, thin_out, train_from_labels
+from detector.training.recipes import FAKE_SHARES, RECIPES
+from detector.training.runs import thin_out, train_from_labels
 from detector.weights import load_detector
 
 

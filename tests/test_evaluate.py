@@ -24,8 +24,9 @@ from detector.training.evaluate import (
     tail_of,
 )
 from detector.training.painter import Enlarger
-from detector.training.recipes import RECIPES, find_recipe, start_network
+from detector.training.recipes import RECIPES, find_recipe
 from detector.training.robustness import ALTERATIONS, Faces, draw_curves, sweep
+from detector.training.runs import start_network
 from detector.weights import load_detector, read_metadata, resolve_weights, verify_checkpoint
 
 

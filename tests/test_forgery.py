@@ -145,9 +145,9 @@ def test_forgeries_without_traces_are_often_left_out(portraits: list[Portrait]) 
     ruined = cv2.GaussianBlur(picture, (0, 0), 12)
     assert forgery.detail_left(picture, picture) == pytest.approx(1)
     assert forgery.detail_left(picture, ruined) < 0.5
-    lessons = [Forger(portraits).lesson((5, n)) for n in range(8)]
-    assert all(not real.fake for real, _ in lessons)
-    assert any(fake.fake for _, fake in lessons)
+    pairs = [Forger(portraits).training_pair((5, n)) for n in range(8)]
+    assert all(not real.fake for real, _ in pairs)
+    assert any(fake.fake for _, fake in pairs)
 
 
 def test_degradation_varies(portraits: list[Portrait]) -> None:

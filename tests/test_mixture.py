@@ -20,7 +20,8 @@ from detector.training.mixture import (
     left_out_faces,
     to_portrait,
 )
-from detector.training.recipes import RECIPES, start_network, train_from_mixture
+from detector.training.recipes import RECIPES
+from detector.training.runs import start_network, train_from_mixture
 from detector.training.train import signs_loss
 from detector.weights import average_checkpoints, load_detector, load_network, resolve_weights
 
@@ -161,7 +162,7 @@ def test_signs_loss_by_hand() -> None:
     evidence = logits.logsumexp(1)
     order = torch.log1p(torch.exp(evidence[[0, 2]] - evidence[[1, 3]])).mean()
     expected = float(-chosen.log().mean() + 0.5 * order)
-    assert signs_loss(logits, labels, ordered=0.5) == pytest.approx(expected)
+    assert signs_loss(logits, labels, pair_weight=0.5) == pytest.approx(expected)
 
 
 def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(

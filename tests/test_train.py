@@ -14,27 +14,27 @@ from detector.architectures import Architecture, Network, build_network
 from detector.errors import UserError
 from detector.training.metrics import class_weights
 from detector.training.train import (
-    Lesson,
+    TrainingSample,
     TrainSettings,
     Validation,
-    located_loss,
     paired_loss,
+    per_cell_loss,
     train,
     weighted_loss,
 )
 
 SIDE = 64
 FAST = TrainSettings(
-    "test_efficientnet", steps=40, batch=8, rate=3e-3, ema=0.9, validate_every=20, workers=0,
-    dropout=0.0, smoothing=0.0,
+    "test_efficientnet", steps=40, batch=8, learning_rate=3e-3, ema_decay=0.9, validate_every=20,
+    workers=0, dropout=0.0, label_smoothing=0.0,
 )  # fmt: skip
 
 
-def make(number: int) -> Lesson:
+def make(number: int) -> TrainingSample:
     """A bright and a dark picture: anything can learn to tell them apart."""
     rng = np.random.default_rng(number)
     dark = rng.integers(0, 120, (SIDE, SIDE, 3), np.uint8)
-    return Lesson(np.stack([dark, dark + 100]), np.array([0, 1], np.float32))
+    return TrainingSample(np.stack([dark, dark + 100]), np.array([0, 1], np.float32))
 
 
 def validation() -> Validation:
@@ -60,7 +60,7 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
         assert [float(r["step"]) for r in csv.DictReader(file)] == [20, 40]
 
 
-def test_a_steady_run_keeps_a_mean_in_which_late_steps_count_most(tmp_path: Path) -> None:
+def test_with_a_constant_rate_the_average_weighs_late_steps_most(tmp_path: Path) -> None:
     seen: list[torch.Tensor] = []
     name = "backbone.classifier.weight"
 
@@ -73,10 +73,10 @@ def test_a_steady_run_keeps_a_mean_in_which_late_steps_count_most(tmp_path: Path
             mean = (torch.stack(seen) * (shares / shares.sum())[:, None, None]).sum(0)
             torch.testing.assert_close(state["averaged"][name], mean)
 
-    settings = replace(FAST, steps=10, steady=True, validate_every=5, save_every=0.0)
+    settings = replace(FAST, steps=10, constant_lr=True, validate_every=5, save_every=0.0)
     log = run(tmp_path, settings, progress=look)
     assert len(seen) == 10
-    assert [row["rate"] for row in log] == [FAST.rate] * 2
+    assert [row["rate"] for row in log] == [FAST.learning_rate] * 2
 
 
 def test_workers_start_after_pictures_were_worked_on(tmp_path: Path) -> None:
@@ -252,37 +252,37 @@ def test_a_pair_of_which_nothing_can_be_told_ends_at_the_level() -> None:
     assert z.item() == pytest.approx(-2, abs=0.01)
 
 
-def test_located_loss_by_hand() -> None:
+def test_per_cell_loss_by_hand() -> None:
     maps = torch.tensor([[[-2.0, -1.0]], [[1.0, -2.0]]])
-    covers = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]])  # the left cell of the second was forged
+    mask_grid = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]])  # the left cell of the second was forged
     order = torch.nn.functional.softplus(torch.tensor(-3.0)).item()
     away = 0.1 * (0.0 + 1.0 + 0.0 + 0.0) / 2
-    assert located_loss(maps, covers, -2.0).item() == pytest.approx(order + away, abs=1e-6)
+    assert per_cell_loss(maps, mask_grid, -2.0).item() == pytest.approx(order + away, abs=1e-6)
 
 
 def test_where_a_forgery_lies_is_learned(tmp_path: Path) -> None:
     """A bright square in one half of the picture: the map rises there, and not beside it."""
 
-    def lesson(number: int) -> Lesson:
+    def located_pair(number: int) -> TrainingSample:
         rng = np.random.default_rng(number)
         plain = rng.integers(60, 160, (SIDE, SIDE, 3), np.uint8)
-        forged, cover = plain.copy(), np.zeros((2, 4, 4), np.float32)
+        forged, mask = plain.copy(), np.zeros((2, 4, 4), np.float32)
         half = int(rng.integers(2))
         forged[:, half * 32 : half * 32 + 32] += 90
-        cover[1, :, half * 2 : half * 2 + 2] = 1
-        return Lesson(np.stack([plain, forged]), np.array([0, 1], np.float32), cover)
+        mask[1, :, half * 2 : half * 2 + 2] = 1
+        return TrainingSample(np.stack([plain, forged]), np.array([0, 1], np.float32), mask)
 
     torch.manual_seed(0)
     network = build_network("test_efficientnet")
-    settings = replace(FAST, steps=120, level=-2.0, located=True)
-    train(network, lesson, 2, {}, tmp_path, settings)
+    settings = replace(FAST, steps=120, real_target_logit=-2.0, per_cell_loss=True)
+    train(network, located_pair, 2, {}, tmp_path, settings)
     inside, beside = [], []
     for number in range(10_000, 10_020):
-        crops, _, covers = lesson(number)
+        crops, _, mask_grid = located_pair(number)
         with torch.inference_mode():
             pictures = torch.from_numpy(crops[1:]).permute(0, 3, 1, 2) / 255
             (found,) = network.eval().locate(pictures)
-        cover = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(covers[1:]), found.shape)
-        inside.append(found[cover[0] > 0.5].mean().item())
-        beside.append(found[cover[0] < 0.5].mean().item())
+        mask = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask_grid[1:]), found.shape)
+        inside.append(found[mask[0] > 0.5].mean().item())
+        beside.append(found[mask[0] < 0.5].mean().item())
     assert np.mean(inside) > np.mean(beside) + 1

@@ -19,7 +19,9 @@ from detector.scoring import has_fast_half, place
 from detector.settings import Progress, silent
 from detector.training.portraits import Portrait
 
-UPSAMPLERS = "nearest", "transposed", "shuffle"
+DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("nearest", 2, 4),
+            ("transposed", 3, 16)]  # fmt: skip
+"""Kind of upsampling, number of times the size is halved, channels at the bottleneck."""
 
 
 def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
@@ -176,3 +178,18 @@ def _edge_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Difference of the pictures' slopes, so that edges are drawn, not only tones."""
     across = (made.diff(dim=3) - real.diff(dim=3)).abs().mean()
     return across + (made.diff(dim=2) - real.diff(dim=2)).abs().mean()
+
+
+def make_decoders(
+    portraits: Sequence[Portrait], folder: Path, count: int, progress: Progress = silent
+) -> list[Decoder]:
+    """The first `count` autoencoders of DECODERS; those kept in `folder` are not trained again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (kind, depth, latent) in enumerate(DECODERS[:count]):
+        path = folder / f"{number}-{kind}.safetensors"
+        if path.exists():
+            continue
+        colour = [p for p in portraits if not p.grey] or list(portraits)
+        network = train_decoder(colour, kind, depth, latent, seed=number, progress=progress)
+        save_decoder(path, network, kind, depth, latent)
+    return load_decoders(folder)

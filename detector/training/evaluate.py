@@ -27,7 +27,7 @@ from detector.training.left_out import SourceScore
 from detector.training.mixture import REAL, SIGN_OF
 from detector.training.robustness import CROPS_EACH, Faces, draw_curves, sweep
 from detector.training.sequence import group_videos
-from detector.training.train import portion
+from detector.training.train import batch_bounds
 from detector.verdict import (
     by_suspicion,
     choose_label,
@@ -138,7 +138,7 @@ def score_index(
     videos = np.array([row.video for row in rows])
     labels = np.array([bool(row.fake) for row in rows])
     logits = np.zeros((len(rows), len(detector.calibration.signs)))
-    for start, end in portion(len(rows), videos if detector.in_sequence else None):
+    for start, end in batch_bounds(len(rows), videos if detector.in_sequence else None):
         progress("crops", start / len(rows))
         logits[start:end] = detector.answer(
             [read_image(folder / row.crop) for row in rows[start:end]]

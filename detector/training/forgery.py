@@ -145,7 +145,7 @@ class Forger:
         pairs = [self.pair(number, seed, frame) for frame in range(1, length + 1)]
         return [real for real, _ in pairs], [fake for _, fake in pairs]
 
-    def lesson(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
+    def training_pair(self, seed: tuple[int, ...]) -> tuple[Sample, Sample]:
         """A pair to learn from: where nothing can be seen any more, often two real halves.
 
         A forgery whose traces are gone teaches nothing but to suspect poor video.

@@ -1,4 +1,4 @@
-"""An index of crops -> sequences of a person's faces over a clip, to learn from and measure on."""
+"""The crops of an index, grouped by video: sequences of one person's faces."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 from detector.faces import resize
 from detector.records import Image
 from detector.training.datasets import Row
-from detector.training.train import Validation
 from detector.video import read_image
 
 
@@ -32,21 +31,3 @@ def read_sequence(rows: Sequence[Row], data: Path, side: int, mirrored: bool = F
     """The crops, (n, side, side, 3), all of them mirrored or none."""
     crops = np.stack([resize(read_image(data / row.crop), side, side) for row in rows])
     return np.ascontiguousarray(crops[:, :, ::-1]) if mirrored else crops
-
-
-def validate_sequences(
-    rows: Sequence[Row], split: str, data: Path, side: int, length: int, most: int = 200
-) -> Validation | None:
-    """At most `most` videos of a split, evenly drawn; None where one class is missing."""
-    videos = group_videos([row for row in rows if row.split == split])
-    videos = videos[:: max(1, len(videos) // most)]
-    if len({video[0].fake for video in videos}) < 2:
-        return None
-    rng = np.random.default_rng(0)
-    chosen = [draw_frames(video, length, rng) for video in videos]
-    counts = [len(video) for video in chosen]
-    return Validation(
-        np.concatenate([read_sequence(video, data, side) for video in chosen]),
-        np.repeat([bool(video[0].fake) for video in chosen], counts),
-        np.repeat(np.arange(len(chosen)), counts),
-    )

@@ -1,8 +1,8 @@
-"""Cost-sensitive training of any architecture, from real faces alone or from labelled faces.
+"""The training loop: any architecture, any source of samples, resumable.
 
-A run is a folder: settings.json, log.csv, curves.png, resume.pt and best.safetensors. It goes on
-where it was after a kill; every sample follows from the seed and its number, so nothing is seen
-twice and nothing is skipped.
+A run is a folder with settings.json, log.csv, curves.png, resume.pt and best.safetensors. A run
+that was killed continues from resume.pt. Each sample is computed from the seed and the sample's
+number, so a resumed run neither repeats nor skips samples.
 """
 
 import csv
@@ -29,77 +29,80 @@ from detector.scoring import autocast, place, to_tensor
 from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
-PORTION = 64  # crops scored at a time
-LATE = 3.0  # of a steady run: the weights of step t count about as t to this power in the mean
+SCORING_BATCH = 64  # crops a forward pass while validating
+AVERAGING_EXPONENT = 3.0
+"""Exponent of the polynomial weight average used with a constant learning rate: the weights of
+step t enter the mean with a share proportional to about t to this power."""
 
 
-class Lesson(NamedTuple):
-    """What is learned from together: a pair, a crop, a sequence."""
+class TrainingSample(NamedTuple):
+    """The crops that one loss term is computed from: one crop, a real and fake pair, or a clip."""
 
     crops: np.ndarray
     """(k, side, side, 3) uint8."""
     labels: np.ndarray
-    """(k,) float, 1 is fake; of a sequence, (1,). Of a network with several signs, 0 is real and
-    n is a fake with the n-th of them."""
-    covers: np.ndarray | None = None
-    """(k, cells, cells), how much of each cell was forged, where that is known."""
+    """(k,) float: 0 is real, 1 is fake; (1,) for a sequence. For a network with several signs, n
+    is a fake that shows the n-th sign."""
+    mask_grid: np.ndarray | None = None
+    """(k, cells, cells) float: the forged share of each cell's pixels, where it is known."""
 
 
-Maker = Callable[[int], Lesson]
-"""A number -> the lesson of that number, always the same."""
+SampleMaker = Callable[[int], TrainingSample]
+"""Returns the sample with a given number; the same number always gives the same sample."""
 
 
 class Batch(NamedTuple):
-    """What a step learns from."""
+    """The samples of one optimiser step, concatenated."""
 
     pictures: torch.Tensor
     """(n, 3, h, w) uint8."""
     labels: torch.Tensor
-    """Float, 1 is fake; one a picture, or one a sequence."""
+    """Float, as in TrainingSample: one label a picture, or one a sequence."""
     lengths: torch.Tensor
-    """How many of the pictures, in order, each label is about."""
-    covers: torch.Tensor
+    """The number of consecutive pictures that each label belongs to."""
+    mask_grid: torch.Tensor
     """(n, cells, cells), or empty."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a network is trained."""
+    """Hyperparameters of a run."""
 
     architecture: str
     steps: int = 10_000
-    """Steps of the optimiser."""
+    """Optimiser steps."""
     batch: int = 32
-    """Crops a step, over all processes."""
-    rate: float = 4e-4
-    """Highest learning rate; it warms up over 3 % of the steps and falls as a cosine."""
-    decay: float = 0.02
-    """Weight decay."""
-    ema: float = 0.999
-    """How slowly the averaged weights, which are what is kept, follow."""
-    steady: bool = False
-    """The rate stays where it is after warming up, and the averaged weights are the mean of all
-    steps, late ones counting most (polynomial decay, Shamir and Zhang, 2013): good at any step, so
-    that a run can be stopped or gone on with at will."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Crops a step, summed over all processes."""
+    learning_rate: float = 4e-4
+    """Peak learning rate: linear warm-up over 3 % of the steps, then cosine decay."""
+    weight_decay: float = 0.02
+    """AdamW's weight decay; biases and normalisation layers have none."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights. The average is what is saved."""
+    constant_lr: bool = False
+    """Keep the learning rate constant after the warm-up, and average the weights with polynomial
+    decay (Shamir and Zhang, 2013) in place of the moving average. The average can then be used
+    after any step: a run may be stopped early or extended."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
     dropout: float = 0.2
-    smoothing: float = 0.02
-    """How far labels are drawn from 0 and 1."""
+    label_smoothing: float = 0.02
+    """Label smoothing: how far the targets lie from 0 and 1."""
     focal: float = 0.0
-    """Exponent of the focal loss; 0 is the plain one."""
-    level: float | None = None
-    """Logit that every real face is drawn to, whatever its quality, while the forged half of a pair
-    need only stand above its real half; without it, the cross-entropy of each."""
-    located: bool = False
-    """With a level: learn the same of every cell of the network's last map, from where the forgery
-    lies."""
-    ordered: float = 0.0
-    """Of a network with several signs: weight of the order within pairs, beside cross-entropy."""
-    weights: tuple[float, float] = (1.0, 1.0)
-    """Loss weights of real and fake: n / (classes x n_class)."""
+    """Exponent of the focal loss; 0 gives plain cross-entropy."""
+    real_target_logit: float | None = None
+    """Use `paired_loss`: pull the logit of every real face to this value, and require of a fake
+    only that its logit is above that of its real partner. None: cross-entropy."""
+    per_cell_loss: bool = False
+    """Together with `real_target_logit`: add the same loss for every cell of the network's last
+    feature map, with the forged area as the label."""
+    pair_weight: float = 0.0
+    """For a network with several signs: weight of the ranking loss within pairs, which is added
+    to the cross-entropy."""
+    class_weights: tuple[float, float] = (1.0, 1.0)
+    """Loss weights of real and fake, n / (classes x n_class)."""
     frozen: str = ""
-    """A regular expression: parameters that match it stay as they are."""
+    """Regular expression; parameters whose name matches are not trained."""
     seed: int = 0
     workers: int = 2
     validate_every: int = 500
@@ -107,57 +110,57 @@ class TrainSettings:
     save_every: float = 120.0
     """Seconds between the states that a run resumes from."""
     half: bool = True
-    """Half precision where the device has it."""
+    """bf16, where the device is fast at it."""
     compiled: bool = False
-    """Compile the network first, which takes a C++ compiler: 1.5 times as fast on a CPU."""
+    """Use torch.compile, which needs a C++ compiler: 1.5 times as fast on a CPU."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Crops to measure on while training."""
+    """Labelled crops to measure on while training."""
 
     crops: np.ndarray = field(repr=False)
     """(n, side, side, 3) uint8."""
     labels: np.ndarray
     groups: np.ndarray | None = None
-    """A clip's number for each crop, when logits are to be averaged over clips first."""
+    """The clip number of each crop, if logits are to be averaged over each clip first."""
     sign: int | None = None
-    """Measure this sign's logit alone, in place of the strongest one."""
+    """Measure this sign's logit; None measures the largest one."""
 
 
 class Crops(Dataset[Batch]):
-    """Numbers -> crops, so that a run can be resumed in the middle."""
+    """The samples of a range of numbers, as a data set: a resumed run starts at a later number."""
 
-    def __init__(self, make: Maker, first: int, last: int) -> None:
-        """The lessons from number `first` to before `last`."""
+    def __init__(self, make: SampleMaker, first: int, last: int) -> None:
+        """`first` is inclusive, `last` exclusive."""
         self.make, self.first, self.last = make, first, last
 
     def __len__(self) -> int:
         return max(0, self.last - self.first)
 
     def __getitem__(self, number: int) -> Batch:
-        crops, labels, covers = self.make(self.first + number)
+        crops, labels, mask_grid = self.make(self.first + number)
         lengths = torch.full((len(labels),), len(crops) // len(labels))
         return Batch(
             torch.from_numpy(crops).permute(0, 3, 1, 2),
             torch.from_numpy(labels),
             lengths,
-            torch.zeros(0) if covers is None else torch.from_numpy(covers),
+            torch.zeros(0) if mask_grid is None else torch.from_numpy(mask_grid),
         )
 
 
 def _join(parts: list[Batch]) -> Batch:
-    pictures, labels, lengths, covers = (torch.cat(given) for given in zip(*parts, strict=True))
-    return Batch(pictures, labels.float(), lengths, covers)
+    pictures, labels, lengths, mask_grid = (torch.cat(given) for given in zip(*parts, strict=True))
+    return Batch(pictures, labels.float(), lengths, mask_grid)
 
 
-def _calm_worker(number: int) -> None:
+def _use_one_thread(number: int) -> None:
     torch.set_num_threads(1)
 
 
 @dataclass
 class Process:
-    """This process among those of a run started by torchrun; alone otherwise."""
+    """Rank, number of processes and device under torchrun; rank 0 of 1 without it."""
 
     rank: int = 0
     count: int = 1
@@ -165,7 +168,7 @@ class Process:
 
     @classmethod
     def join(cls, device: str) -> "Process":
-        """Meet the others, if there are any."""
+        """Join the process group that torchrun set up, if there is one."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls(0, 1, torch.device(device))
@@ -178,7 +181,7 @@ class Process:
 
 def train(
     network: Network,
-    make: Maker,
+    make: SampleMaker,
     crops_each: int,
     validations: dict[str, Validation],
     out: Path,
@@ -190,18 +193,38 @@ def train(
     keep: Callable[[Network, dict[str, float], int], None] | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, float]]:
-    """Train, and call `keep` with the averaged network whenever validation is at its best.
+    """Train a network.
 
-    `make` gives the lesson of a number, `crops_each` crops. The first of `validations`, or the one
-    named by `choose_by`, decides what is best.
+    Args:
+        network: the network, trained in place.
+        make: gives the training sample of a number.
+        crops_each: the number of crops in a sample.
+        validations: what to measure on, by name.
+        out: the run's folder.
+        settings: the hyperparameters.
+        device: cpu, cuda or mps.
+        resume: continue the run in `out`.
+        choose_by: the validation that decides which weights are best; the first by default.
+        keep: called with the averaged network, its log row and the step, whenever that validation
+            is better than ever before.
+        progress: called after every step.
+
+    Returns:
+        The log, one row a validation.
+
+    Raises:
+        UserError: `bad_run` if `out` holds a run and `resume` is not set, `bad_setting` if the
+            batch is too small, `disk_full`.
     """
-    torch.set_flush_denormal(True)  # numbers next to nothing can slow steps
+    torch.set_flush_denormal(True)  # denormal numbers slow the CPU down
     process = Process.join(device)
     run = _Run(network, settings, process, out)
     if resume:
         run.load()
     elif (out / "resume.pt").exists():
-        raise UserError("bad_run", f"{out} holds a run already: go on with --resume, or move it.")
+        raise UserError(
+            "bad_run", f"{out} already holds a run: continue it with --resume, or move it."
+        )
     each = settings.batch // crops_each // process.count
     if each < 1:
         raise UserError("bad_setting", f"A batch must hold at least {crops_each * process.count}.")
@@ -220,13 +243,13 @@ def train(
 
 
 def _batches(
-    make: Maker,
+    make: SampleMaker,
     each: int,
     start: int,
     settings: TrainSettings,
     process: Process,
 ) -> Iterator[Batch]:
-    def share(number: int) -> Lesson:
+    def share(number: int) -> TrainingSample:
         block, place = divmod(number, each)
         return make((block * process.count + process.rank) * each + place)
 
@@ -235,11 +258,11 @@ def _batches(
         batch_size=each,
         num_workers=settings.workers,
         collate_fn=_join,
-        worker_init_fn=_calm_worker,
+        worker_init_fn=_use_one_thread,
         prefetch_factor=3 if settings.workers else None,
         multiprocessing_context="fork" if settings.workers else None,
     )
-    # OpenCV's threads do not live on in a forked worker, which would wait for them for ever.
+    # OpenCV's threads do not survive a fork: a worker that uses them would wait for ever.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -249,7 +272,7 @@ def _batches(
 
 
 class _Part(nn.Module):
-    """A network as another of its methods answers, in a form that can be run in parallel."""
+    """Makes a method of a network its `forward`, for DistributedDataParallel and torch.compile."""
 
     def __init__(
         self, network: Network, method: Callable[[Network, torch.Tensor], torch.Tensor]
@@ -262,7 +285,7 @@ class _Part(nn.Module):
 
 
 class _Run:
-    """The state of a run."""
+    """A run's network, averaged weights, optimiser and log."""
 
     def __init__(
         self, network: Network, settings: TrainSettings, process: Process, out: Path
@@ -274,18 +297,20 @@ class _Run:
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)
-        self._learning()
+        self._set_train_mode()
         self.model: Any = self.network
-        if settings.located:
+        if settings.per_cell_loss:
             self.model = _Part(self.network, Network.locate)
         elif len(network.architecture.signs) > 1:
             self.model = _Part(self.network, Network.answer)
         if process.count > 1:
             self.model = DistributedDataParallel(self.model)
         if settings.compiled:
-            self.model = torch.compile(self.model)  # a wrapper: validation stays as it is
+            self.model = torch.compile(self.model)  # validation uses self.network, uncompiled
         self.averaged = {k: v.detach().clone().float() for k, v in self._state().items()}
-        self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.rate, betas=(0.9, 0.99))
+        self.optimiser = torch.optim.AdamW(
+            self._groups(), lr=settings.learning_rate, betas=(0.9, 0.99)
+        )
         self.step = 0
         self.losses: list[float] = []
         self.log: list[dict[str, float]] = []
@@ -299,21 +324,24 @@ class _Run:
     def _groups(self) -> list[dict[str, object]]:
         trained = [p for p in self.network.parameters() if p.requires_grad]
         return [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.settings.decay},
+            {
+                "params": [p for p in trained if p.ndim > 1],
+                "weight_decay": self.settings.weight_decay,
+            },
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
 
     def _rate(self) -> float:
         warm = max(1, round(0.03 * self.settings.steps))
         if self.step < warm:
-            return self.settings.rate * (self.step + 1) / warm
-        if self.settings.steady:
-            return self.settings.rate
+            return self.settings.learning_rate * (self.step + 1) / warm
+        if self.settings.constant_lr:
+            return self.settings.learning_rate
         done = (self.step - warm) / max(1, self.settings.steps - warm)
-        return self.settings.rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+        return self.settings.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
     def learn(self, batch: Batch) -> None:
-        """One step."""
+        """Take one optimiser step and update the averaged weights."""
         s = self.settings
         pictures = to_tensor(batch.pictures, self.process.device)
         labels = batch.labels.to(self.process.device)
@@ -326,26 +354,28 @@ class _Run:
             else:
                 logits = self.model(pictures)
         if len(self.network.architecture.signs) > 1:
-            loss = signs_loss(logits.float(), labels, s.smoothing, s.ordered)
-        elif s.level is None:
-            loss = weighted_loss(logits.float(), labels, s.weights, s.smoothing, s.focal)
-        elif s.located:
-            covers = batch.covers.to(self.process.device)
+            loss = signs_loss(logits.float(), labels, s.label_smoothing, s.pair_weight)
+        elif s.real_target_logit is None:
+            loss = weighted_loss(
+                logits.float(), labels, s.class_weights, s.label_smoothing, s.focal
+            )
+        elif s.per_cell_loss:
+            mask_grid = batch.mask_grid.to(self.process.device)
             maps = logits.float()
-            # Reading is linear: real ones are drawn to what a map at the level reads as.
-            loss = paired_loss(self.network.read(maps - s.level), labels, 0.0)
-            loss = loss + located_loss(maps, covers, s.level)
+            # Shift the maps, so that a map equal to the target everywhere reads as logit 0.
+            loss = paired_loss(self.network.read(maps - s.real_target_logit), labels, 0.0)
+            loss = loss + per_cell_loss(maps, mask_grid, s.real_target_logit)
         else:
-            loss = paired_loss(logits.float(), labels, s.level)
+            loss = paired_loss(logits.float(), labels, s.real_target_logit)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
+        nn.utils.clip_grad_norm_(self.network.parameters(), s.max_grad_norm)
         self.optimiser.step()
         self.step += 1
-        if s.steady:
-            follow = (1 + LATE) / (self.step + LATE)
-        else:  # early on the average would be that of random weights: let it follow faster
-            follow = 1 - min(s.ema, (1 + self.step) / (10 + self.step))
+        if s.constant_lr:
+            follow = (1 + AVERAGING_EXPONENT) / (self.step + AVERAGING_EXPONENT)
+        else:  # early on, follow faster: the first weights are random
+            follow = 1 - min(s.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self._state().items():
                 self.averaged[name].lerp_(value.float(), follow)
@@ -357,7 +387,7 @@ class _Run:
         choose_by: str | None,
         keep: Callable[[Network, dict[str, float], int], None] | None,
     ) -> None:
-        """Measure the averaged network; keep it if it is the best so far."""
+        """Measure the averaged weights, log the result and call `keep` if they are the best."""
         row = {
             "step": float(self.step),
             "seconds": round(time.monotonic() - self.began, 1),
@@ -371,7 +401,7 @@ class _Run:
         for name, validation in validations.items():
             area, accuracy = measure(self.network, validation, self.process.device, self.settings)
             row[name] = area
-            if self.settings.level is None:  # with a level, zero is no border
+            if self.settings.real_target_logit is None:  # otherwise 0 is no decision threshold
                 row[f"{name}_accuracy"] = accuracy
         chosen = row[choose_by or next(iter(validations))] if validations else float(self.step)
         self.log.append(row)
@@ -381,10 +411,10 @@ class _Run:
                 keep(self.network, row, self.step)
         self.best = max(self.best, chosen)
         self.network.load_state_dict(own, strict=False)
-        self._learning()
+        self._set_train_mode()
 
-    def _learning(self) -> None:
-        """Training mode, but the batch norms of frozen layers keep the figures they have."""
+    def _set_train_mode(self) -> None:
+        """Training mode, except that batch norms of frozen layers keep their running statistics."""
         self.network.train()
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -397,7 +427,7 @@ class _Run:
             writer.writerows(self.log)
 
     def save(self) -> None:
-        """Write what a resume needs; the previous state stays whole if the disk is full."""
+        """Write resume.pt; if the disk is full, the previous file is kept."""
         if self.process.rank:
             return
         state = {
@@ -421,7 +451,7 @@ class _Run:
             ) from error
 
     def load(self) -> None:
-        """Go on where a run stopped; a run that never saved starts from the beginning."""
+        """Read resume.pt; without one the run starts from the beginning."""
         path = self.out / "resume.pt"
         if not path.exists():
             return
@@ -443,7 +473,7 @@ def weighted_loss(
     smoothing: float = 0.0,
     focal: float = 0.0,
 ) -> torch.Tensor:
-    """Binary cross-entropy, each class with its weight; `focal` makes easy samples count less."""
+    """Binary cross-entropy with class weights, label smoothing and a focal exponent."""
     soft = labels * (1 - 2 * smoothing) + smoothing
     loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
     if focal:
@@ -454,62 +484,64 @@ def weighted_loss(
 
 
 def signs_loss(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0, ordered: float = 0.0
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0, pair_weight: float = 0.0
 ) -> torch.Tensor:
-    """Cross-entropy of real (whose logit is 0) and each sign, and the order within pairs.
+    """Softmax cross-entropy over real (logit fixed at 0) and the signs, plus a ranking loss.
 
-    A fake need only show its own sign: the others are left to what they find in it. `ordered` is
-    the weight of the second term: real and fake stand in turns, and the fake's evidence, of
-    whatever sign, is to lie above its pair's real one.
+    The ranking loss, weighted with `pair_weight`, compares the two halves of each pair: the
+    log-sum-exp of the fake's logits should exceed that of the real's. Real and fake alternate in
+    the batch.
     """
     whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
     loss = nn.functional.cross_entropy(whole, labels.long(), label_smoothing=smoothing)
-    if ordered:
+    if pair_weight:
         evidence = logits.logsumexp(1)
         real, fake = evidence[0::2], evidence[1::2]
-        loss = loss + ordered * nn.functional.softplus(real - fake).mean()
+        loss = loss + pair_weight * nn.functional.softplus(real - fake).mean()
     return loss
 
 
-FORGED = 0.8
-"""Share of a cell's pixels that were replaced, from which all of it counts as forged."""
-LEVEL_SHARE = 0.2
-"""Weight of the distance from the level, beside the loss of the order within pairs."""
+FULLY_FORGED = 0.8
+"""A cell with at least this share of forged pixels counts as wholly forged."""
+TARGET_WEIGHT = 0.2
+"""Weight of the squared distance from the target logit, relative to the ranking loss."""
 
 
-def paired_loss(logits: torch.Tensor, labels: torch.Tensor, level: float) -> torch.Tensor:
-    """Real and forged in turns: the forged above its real half, and all real ones at one level.
+def paired_loss(logits: torch.Tensor, labels: torch.Tensor, target: float) -> torch.Tensor:
+    """Ranking loss within pairs, plus the squared distance of real logits from `target`.
 
-    Cross-entropy answers with odds: where traces would be seen, a face without them is surely real;
-    where video is too poor to show any, it is anyone's guess. So poor real clips come to stand
-    above flawless forgeries. Here nothing but evidence raises a score, and the rate of false alarms
-    does not hang on the quality of the picture.
+    Real and forged alternate in the batch. A pair whose two halves are both labelled real adds
+    nothing to the ranking loss.
+
+    With cross-entropy, a poor real picture gets a higher logit than a sharp one, because there a
+    forgery could not be told from it. Here all real pictures share one target, whatever their
+    quality, so the false alarm rate depends less on the quality of the picture.
     """
     real, forged = logits[0::2], logits[1::2]
     differ = labels[1::2] > labels[0::2]
     order = nn.functional.softplus(real - forged)[differ].sum() / max(1, len(real))
-    return order + LEVEL_SHARE * ((logits - level) ** 2)[labels < 0.5].mean()
+    return order + TARGET_WEIGHT * ((logits - target) ** 2)[labels < 0.5].mean()
 
 
-def located_loss(maps: torch.Tensor, covers: torch.Tensor, level: float) -> torch.Tensor:
-    """The same for every cell: forged ones above those of the real half, all others at the level.
+def per_cell_loss(maps: torch.Tensor, mask_grid: torch.Tensor, target: float) -> torch.Tensor:
+    """`paired_loss` for every cell of the last feature map.
 
-    A picture says once that it was forged; its cells say many times where, and that what lies
-    beside a forgery, in the same light and behind the same encoder, is none.
+    Forged cells are ranked above the same cells of the real half; all other cells are pulled to
+    `target`. `mask_grid` is the forged share of each cell, at any resolution.
     """
-    covers = nn.functional.adaptive_avg_pool2d(covers, (maps.shape[1], maps.shape[2]))
-    covers = (covers / FORGED).clamp(0, 1)
-    real, forged, cover = maps[0::2], maps[1::2], covers[1::2]
-    order = (nn.functional.softplus(real - forged) * cover).sum((1, 2))
-    order = order / cover.sum((1, 2)).clamp(min=0.5)
-    away = (real - level) ** 2 + (1 - cover) * (forged - level) ** 2
-    return order.mean() + LEVEL_SHARE * away.mean() / 2
+    mask_grid = nn.functional.adaptive_avg_pool2d(mask_grid, (maps.shape[1], maps.shape[2]))
+    mask_grid = (mask_grid / FULLY_FORGED).clamp(0, 1)
+    real, forged, mask = maps[0::2], maps[1::2], mask_grid[1::2]
+    order = (nn.functional.softplus(real - forged) * mask).sum((1, 2))
+    order = order / mask.sum((1, 2)).clamp(min=0.5)
+    away = (real - target) ** 2 + (1 - mask) * (forged - target) ** 2
+    return order.mean() + TARGET_WEIGHT * away.mean() / 2
 
 
-def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
-    """Where to cut rows of crops to score them: between groups, which are kept whole, if given."""
-    ends = list(range(PORTION, count, PORTION))
-    if groups is not None:  # a group's crops stand together, in order
+def batch_bounds(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
+    """(start, end) of each batch to score; with `groups`, one batch a group."""
+    ends = list(range(SCORING_BATCH, count, SCORING_BATCH))
+    if groups is not None:  # the crops of a group are consecutive
         ends = (np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist()
     return list(pairwise([0, *ends, count]))
 
@@ -517,9 +549,9 @@ def portion(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:
 def measure(
     network: Network, validation: Validation, device: torch.device, settings: TrainSettings
 ) -> tuple[float, float]:
-    """AUC and accuracy of crops, or of clips where the crops are grouped."""
+    """(AUC, accuracy at logit 0) over crops, or over clips if the crops are grouped."""
     crops, groups = validation.crops, validation.groups
-    parts = portion(len(crops), groups if network.in_sequence else None)
+    parts = batch_bounds(len(crops), groups if network.in_sequence else None)
     logits = []
     with torch.inference_mode(), autocast(device, settings.half):
         for start, end in parts:

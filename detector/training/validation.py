@@ -1,0 +1,108 @@
+"""The sets of crops that are measured on during training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.faces import MARGIN, resize
+from detector.records import SIGNS
+from detector.training.datasets import Row
+from detector.training.decoders import Decoder
+from detector.training.forgery import Forger, Sample
+from detector.training.mixture import SIGN_OF, left_out_faces
+from detector.training.portraits import Portrait
+from detector.training.sequence import draw_frames, group_videos, read_sequence
+from detector.training.train import Validation
+from detector.video import read_image
+
+Pair = tuple[list[Sample], list[Sample]]
+"""The frames of a genuine clip and of its forgery; one frame each for single crops."""
+
+
+def validate_forgeries(
+    held: Sequence[Portrait],
+    side: int,
+    kinds: dict[str, float],
+    decoders: Sequence[Decoder],
+    strangers: Sequence[Portrait] = (),
+    frames: int = 0,
+) -> dict[str, Validation]:
+    """One real and forged pair of every held-out portrait, the same pairs in every run.
+
+    Gives the sets `held` (all pairs), `held_<kind>` for each kind of forgery, and `held_clean`
+    (self-blends without degradation). With `frames`, a pair is two clips of as many frames.
+    """
+    whole = Forger(
+        held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders, strangers=strangers
+    )
+    clean = Forger(held, side=side, margin=MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False)
+
+    def make(forger: Forger, seed: int) -> list[Pair]:
+        if frames:
+            return [forger.clips(n, (seed, n), frames) for n in range(len(held))]
+        pairs = (forger.pair(n, (seed, n)) for n in range(len(held)))
+        return [([real], [fake]) for real, fake in pairs]
+
+    pairs = make(whole, 999)
+    sets = {"held": pairs}
+    for kind in kinds:
+        sets[f"held_{kind}"] = [pair for pair in pairs if pair[1][0].kind == kind]
+    sets["held_clean"] = make(clean, 998)
+    return {name: _as_validation(chosen) for name, chosen in sets.items() if chosen}
+
+
+def _as_validation(pairs: Sequence[Pair]) -> Validation:
+    clips = [clip for pair in pairs for clip in pair]
+    samples = [sample for clip in clips for sample in clip]
+    return Validation(
+        np.stack([s.image for s in samples]),
+        np.array([s.fake for s in samples]),
+        np.repeat(np.arange(len(clips)), [len(clip) for clip in clips]),
+    )
+
+
+def validate_left_out(
+    held: Sequence[tuple[Path, Row]], side: int, margin: float
+) -> dict[str, Validation]:
+    """The left-out data sets: all fakes against all real clips, and each sign by itself."""
+    crops, rows = left_out_faces(held, side, margin)
+    names = {name: n for n, name in enumerate(sorted({row.video for row in rows}))}
+    clips = np.array([names[row.video] for row in rows])
+    labels = np.array([SIGN_OF.get(row.kind, 0) for row in rows])
+    sets = {"left_out": Validation(crops, labels > 0, clips)}
+    for number, sign in enumerate(SIGNS):
+        inside = (labels == 0) | (labels == number + 1)
+        if len(set(labels[inside])) == 2:
+            sets[f"left_out_{sign}"] = Validation(crops[inside], labels[inside] > 0, clips[inside])
+    return sets
+
+
+def validate_crops(
+    rows: Sequence[Row], split: str, data: Path, side: int, most: int = 2000
+) -> Validation | None:
+    """At most `most` crops of a split, at even steps; None if a class is missing."""
+    chosen = [row for row in rows if row.split == split]
+    chosen = chosen[:: max(1, len(chosen) // most)]
+    if len({row.fake for row in chosen}) < 2:
+        return None
+    crops = np.stack([resize(read_image(data / row.crop), side, side) for row in chosen])
+    return Validation(crops, np.array([bool(row.fake) for row in chosen]))
+
+
+def validate_sequences(
+    rows: Sequence[Row], split: str, data: Path, side: int, length: int, most: int = 200
+) -> Validation | None:
+    """At most `most` videos of a split, at even steps; None if a class is missing."""
+    videos = group_videos([row for row in rows if row.split == split])
+    videos = videos[:: max(1, len(videos) // most)]
+    if len({video[0].fake for video in videos}) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    chosen = [draw_frames(video, length, rng) for video in videos]
+    counts = [len(video) for video in chosen]
+    return Validation(
+        np.concatenate([read_sequence(video, data, side) for video in chosen]),
+        np.repeat([bool(video[0].fake) for video in chosen], counts),
+        np.repeat(np.arange(len(chosen)), counts),
+    )
