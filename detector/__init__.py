@@ -1,27 +1,52 @@
 """Unmask: does a face in this clip show signs of manipulation?
 
-The heavy parts are loaded when they are asked for: importing this package loads neither torch
-nor gradio.
+    from detector import scan
+
+    found = scan("clip.mp4")
+    print(found.verdict.label, found.verdict.probability)
+
+Importing this package loads neither torch nor gradio: each public name is imported when it is
+first used.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.errors import UserError
 
-__version__ = "0.1.0"
-__all__ = ["Scan", "Settings", "UserError", "explain", "load_detector", "scan"]
+if TYPE_CHECKING:
+    from detector.explain import explain
+    from detector.pipeline import scan
+    from detector.records import Scan
+    from detector.settings import Settings
+    from detector.weights import list_models, load_detector
 
-_HOMES = {
+__version__ = "0.1.0"
+__all__ = [
+    "Scan",
+    "Settings",
+    "UserError",
+    "explain",
+    "list_models",
+    "load_detector",
+    "scan",
+]
+
+_MODULES = {
     "Scan": "detector.records",
     "Settings": "detector.settings",
     "explain": "detector.explain",
+    "list_models": "detector.weights",
     "load_detector": "detector.weights",
     "scan": "detector.pipeline",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -22,13 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from detector.architectures import ARCHITECTURES, Network, build_network, find_architecture
+from detector.assets import find_folder
 from detector.errors import UserError
 from detector.faces import MARGIN
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, place
 
-FOLDER = Path(__file__).resolve().parent.parent / "weights"
+FOLDER = find_folder("weights")
 HEADER = "unmask"  # the key of the header that holds the metadata
 CLASSES = ("real", "fake")
 GOLDEN = "golden."  # prefix of the tensors that are no weights
@@ -98,6 +99,16 @@ def read_catalogue(folder: Path = FOLDER) -> Catalogue:
         for name, values in stored["models"].items()
     }
     return Catalogue(stored["default"], entries, folder)
+
+
+def list_models(*, installed: bool = False) -> list[str]:
+    """The names of the catalogue's models; with `installed`, of those whose weights are here."""
+    catalogue = read_catalogue()
+    return [
+        name
+        for name, entry in catalogue.entries.items()
+        if not installed or find_source(entry, catalogue)
+    ]
 
 
 def golden_input(side: int) -> np.ndarray:

@@ -11,12 +11,12 @@ import detector
 
 ROOT = Path(detector.__file__).parent
 ORDER = [
-    "errors", "opened", "records", "settings", "workers", "video", "origin", "provenance",
-    "keyframes", "sandbox", "decoder", "fence", "masks", "mtcnn", "faces", "architectures",
-    "scoring",
-    "weights", "verdict", "texts", "explain", "charts", "lanes", "report", "pipeline",
+    "assets", "errors", "opened", "records", "settings", "workers", "video", "origin",
+    "provenance", "keyframes", "sandbox", "decoder", "fence", "masks", "mtcnn", "faces",
+    "architectures", "scoring", "weights", "verdict", "texts", "explain", "charts", "lanes",
+    "report", "pipeline",
     "stress", "cards", "comparison", "evidence", "page", "archive", "training", "uploads",
-    "turns", "interface", "__main__",
+    "turns", "interface", "commands", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 
@@ -61,10 +61,18 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {room_of(path) for path in MODULES} <= set(ORDER)
+    assert {room_of(path) for path in MODULES} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", ["detector", "detector.report", "detector.records"])
+def test_contributing_shows_the_same_order() -> None:
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = next(block for block in text.split("```") if block.split()[:1] == ["assets"])
+    assert [name.rstrip("/") for name in shown.split()] == ORDER
+
+
+@pytest.mark.parametrize(
+    "module", ["detector", "detector.__main__", "detector.report", "detector.records"]
+)
 def test_import_is_cheap(module: str) -> None:
     code = (
         f"import sys, {module}\n"

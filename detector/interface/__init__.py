@@ -32,16 +32,21 @@ THEME = gr.themes.Base(
 
 
 def launch(
-    *, port: int | None = None, share: bool = False, open_browser: bool = True, block: bool = True
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    open_browser: bool = True,
+    block: bool = True,
 ) -> gr.Blocks:
-    """Serve the app: on a Space to everyone, on the desktop to this machine alone."""
+    """Serve the app: on a Space to everyone, elsewhere on `host`, by default this machine alone."""
     on_space = "SPACE_ID" in os.environ
     temporary_folder()
     fetch_nothing()
     blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
     be_fair(blocks._queue)
     blocks.launch(
-        server_name=None if on_space else "127.0.0.1",
+        server_name=None if on_space else host,
         server_port=port,
         share=share,
         inbrowser=open_browser and not on_space,

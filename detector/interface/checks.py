@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from detector import texts
+from detector.assets import find_folder
 from detector.cards import Answer, paragraph, trials_table, verdict_card
 from detector.charts import person_style, to_data_uri
 from detector.errors import UserError, as_user_error
@@ -31,7 +32,7 @@ from detector.records import Face, KeyFrame, PersonVerdict, Scan, show_probabili
 from detector.settings import Progress, Settings
 from detector.stress import stress
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+EXAMPLES = find_folder("examples")
 MOST_FILES = 20  # of one table
 FRAME_SIDE = 480  # pixels of a frame that stands in for a clip which the browser cannot play
 LEAST_REACH, SHARE_REACH = 0.12, 0.6  # seconds, and of the usual gap, that a box outlasts its frame

@@ -1,0 +1,1 @@
+"""The commands, one a module: `set_up` declares the options, `run` carries them out."""

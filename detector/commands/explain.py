@@ -1,0 +1,93 @@
+"""`explain`: the heatmap of one face, and how far it can be trusted."""
+
+import argparse
+from pathlib import Path
+
+from detector.commands.console import Bar, print_json, print_stdout
+from detector.commands.options import Options, add_model_options, add_setting
+from detector.records import SIGNS
+from detector.settings import Settings
+
+
+def set_up(parser: argparse.ArgumentParser) -> None:
+    """The options of `explain`."""
+    parser.add_argument("clip", type=Path)
+    parser.add_argument(
+        "--method", default="gradcam", metavar="METHOD",
+        help="smoothgrad, gradcam, gradcam++, faster-scorecam; also layercam, hirescam, scorecam",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time", type=float, metavar="T", help="seconds; the most suspicious face by default"
+    )
+    parser.add_argument(
+        "--sign", choices=SIGNS,
+        help="whose evidence is explained: that of a pasted face or of a drawn one; by default "
+        "what the verdict rests on",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--whole-person", action="store_true",
+        help="also the mean map over all of the person's faces, aligned: what is steady stays",
+    )  # fmt: skip
+    parser.add_argument("--json", choices=["-"], help="print one JSON object")
+    add_model_options(parser)
+    add_setting(parser, "key_frames", type=int, metavar="N")
+
+
+def run(options: Options) -> int:
+    """The map of one face, its picture, and how far it can be trusted."""
+    import numpy as np
+
+    from detector.charts import overlay, to_png
+    from detector.explain import check_method, explain, explain_person
+    from detector.explain.regions import describe_regions
+    from detector.explain.trust import describe_trust
+    from detector.pipeline import find_face, scan
+    from detector.verdict import deciding_sign
+    from detector.weights import load_detector
+
+    check_method(options.method)
+    settings = Settings(
+        model=options.model, weights=options.weights, device=options.device,
+        key_frames=options.key_frames, explain=options.method,
+    )  # fmt: skip
+    detector = load_detector(settings.model, weights=settings.weights, device=settings.device)
+    with Bar(options.clip.name) as progress:
+        found = scan(options.clip, settings, detector=detector, progress=progress)
+        person, face = find_face(found, options.time)
+        progress("explanation", 0.0)
+        heatmap = explain(
+            detector, face, method=options.method, trust=True, person=person.person,
+            sign=options.sign or deciding_sign(person),
+        )  # fmt: skip
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.out / f"{options.clip.stem}-{options.method}-{face.time:.2f}s"
+    np.save(f"{stem}.npy", heatmap.values)
+    Path(f"{stem}.png").write_bytes(to_png(overlay(face.crop, heatmap.values)))
+    answer = {
+        "schema": 1,
+        "file": options.clip.name,
+        "method": options.method,
+        "sign": heatmap.sign,
+        "time": round(face.time, 4),
+        "person": person.person.id,
+        "box": list(face.box),
+        "map": f"{stem}.npy",
+        "picture": f"{stem}.png",
+        "regions": {name: round(share, 4) for name, share in heatmap.regions.items()},
+        "trust": {
+            name: value if isinstance(value, bool) else round(value, 4)
+            for name, value in heatmap.trust.items()
+        },
+    }
+    if options.whole_person:
+        mean_map, mean_face = explain_person(detector, person.person, method=options.method)
+        answer["person_map"], answer["person_picture"] = f"{stem}-mean.npy", f"{stem}-mean.png"
+        np.save(f"{stem}-mean.npy", mean_map)
+        Path(f"{stem}-mean.png").write_bytes(to_png(overlay(mean_face, mean_map)))
+    if options.json:
+        print_json(answer)
+    else:
+        print_stdout(f"{answer['picture']}\n{describe_regions(heatmap.regions)}")
+        print_stdout(describe_trust(heatmap.trust))
+    return 0

@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+import argparse
+import ast
+import inspect
+import itertools
+from dataclasses import fields
+from typing import Any
+
+from detector.settings import Settings
+
+Options = argparse.Namespace
+
+
+def setting_help(name: str) -> str:
+    """The help text of an option: the docstring of the field of Settings that it sets."""
+    tree = ast.parse(inspect.getsource(Settings)).body[0]
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    for at, after in itertools.pairwise(body):
+        named = isinstance(at, ast.AnnAssign) and getattr(at.target, "id", "") == name
+        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            return " ".join(str(after.value.value).split()).replace("%", "%%")
+    return ""
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
+    """Add an option for a field of Settings; the help names the default."""
+    default = next(f.default for f in fields(Settings) if f.name == name)
+    told = setting_help(name).rstrip(".") + ("" if default is None else f" (default: {default})")
+    parser.add_argument("--" + name.replace("_", "-"), default=default, help=told, **keywords)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --weights and --device."""
+    add_setting(parser, "model", metavar="NAME")
+    add_setting(parser, "weights", metavar="PATH")
+    add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Add --ray."""
+    parser.add_argument(
+        "--ray", action="store_true",
+        help="spread the work by Ray: over the cluster RAY_ADDRESS names, or this machine's cores",
+    )  # fmt: skip
