@@ -6,7 +6,6 @@ looks for: of a pasted face, or of a pasted and of a drawn one.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import timm
@@ -337,10 +336,3 @@ def load_imagenet_file(network: Network, path: Path) -> None:
     if len(own) - len(mapped) > 2:
         raise UserError("weights_mismatch", f"{path} is not made for {network.architecture.title}.")
     network.backbone.load_state_dict(mapped, strict=False)
-
-
-@cache
-def count_parameters(name: str) -> int:
-    """How many numbers a network learns."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build_network(name).parameters())

@@ -103,18 +103,3 @@ def see_through(heatmap: Heatmap, side: int) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def overlay_on_frame(frame: Image, heatmap: Heatmap, full_width: int) -> Image:
-    """The map on the whole frame, in its place, also where the crop reaches beyond the edge."""
-    scale = frame.shape[1] / max(1, full_width)
-    left, top, right, bottom = (round(v * scale) for v in heatmap.face.crop_box)
-    width, height = max(1, right - left), max(1, bottom - top)
-    sized = np.asarray(
-        PIL.Image.fromarray(heatmap.values).resize((width, height), PIL.Image.Resampling.BILINEAR)
-    )
-    whole = np.zeros(frame.shape[:2], np.float32)
-    x, y = max(0, left), max(0, top)
-    part = sized[y - top : frame.shape[0] - top, x - left : frame.shape[1] - left]
-    whole[y : y + part.shape[0], x : x + part.shape[1]] = part
-    return overlay(frame, whole)

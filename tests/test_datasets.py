@@ -160,6 +160,14 @@ def test_one_class_is_reported() -> None:
     assert "the train split holds no real faces" in check_rows([row])
 
 
+def test_people_in_two_splits_are_reported() -> None:
+    row = Row("", 1, "v", "anna+ben", "d", "m", "train", 0, 0.0, 90)
+    clean = check_rows([row, replace(row, group="cleo", split="test")])
+    assert not any("more than one split" in line for line in clean)
+    told = check_rows([row, replace(row, group="ben", split="test")])
+    assert "in more than one split: 1 people or sources (d/ben)" in told
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with real/ and fake/, prepared in two processes."""

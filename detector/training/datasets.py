@@ -31,6 +31,7 @@ SPLITS = "train", "val", "test"
 SHARES = 0.8, 0.1, 0.1
 CROP_SIDE = 320  # pixels; larger crops are reduced
 QUALITY = 95  # of the JPEG that a crop is kept as
+LEAKS_SHOWN = 10  # names of people or sources found in more than one split
 FACEFORENSICS_METHODS = (
     "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection",
 )  # fmt: skip
@@ -257,7 +258,7 @@ def split_crops_at_random(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
 
 
 def find_leaks(rows: Sequence[Row]) -> list[str]:
-    """Groups that stand in more than one split."""
+    """People or sources, as dataset/name, whose crops are in more than one split."""
     sides: dict[str, set[str]] = {}
     for row in rows:
         for person in row.group.split("+"):
@@ -311,14 +312,19 @@ def prepare(
 
 
 def check_rows(rows: Sequence[Row]) -> list[str]:
-    """What is wrong with an index as a whole, in words."""
+    """Sentences about an index as a whole: classes missing from a split, leaks between splits."""
     counts = Counter((row.split, row.fake) for row in rows)
-    return [
+    complaints = [
         f"the {split} split holds no {('real', 'fake')[fake]} faces"
         for split in SPLITS
         for fake in (0, 1)
         if not counts[split, fake]
     ]
+    leaks = find_leaks(rows)
+    if leaks:
+        shown = ", ".join(leaks[:LEAKS_SHOWN]) + (", …" if len(leaks) > LEAKS_SHOWN else "")
+        complaints.append(f"in more than one split: {len(leaks)} people or sources ({shown})")
+    return complaints
 
 
 @dataclass(frozen=True)
