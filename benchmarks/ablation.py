@@ -31,11 +31,9 @@ from detector.weights import load_detector
 def variants() -> dict[str, Recipe]:
     """What is compared."""
     whole, paper = RECIPES["embedded"], RECIPES["embedded-cost-sensitive"]
-    drawn = {"painted": whole.painted, "invented": whole.invented}
     kinds = {
         f"without {kind}": replace(whole, kinds={k: v for k, v in KINDS.items() if k != kind})
         for kind in KINDS
-        if drawn.get(kind, True)
     }
     return {
         "everything": whole,

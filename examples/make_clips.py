@@ -18,7 +18,7 @@ from skimage import data
 from detector.faces import FaceFinder
 from detector.masks import part_mask
 from detector.records import Face, Image, KeyFrame
-from detector.training.forgery import match_colours, paste
+from detector.training.blends import match_colours, paste
 from detector.training.portraits import PORTRAIT_MARGIN
 from detector.video import write_clip
 

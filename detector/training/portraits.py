@@ -1,28 +1,28 @@
 """A folder of real faces -> portraits with landmarks, found once and kept in one file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, cut, describe
+from detector.faces import FaceFinder, cut, describe, resize
 from detector.records import Image, KeyFrame
 from detector.settings import Progress, silent
 from detector.video import IMAGE_SUFFIXES, read_image
 
-PORTRAIT_MARGIN = 1.4  # of the box: room for shifts, turns and looser crops
-CANVAS = 1.8  # side of the part that is worked on, in face boxes: room for the loosest crop
-PORTRAIT_LIMIT = 680  # pixels
+PORTRAIT_MARGIN = 1.4  # of the face's box: room for shifts, rotations and wider crops
+CANVAS = 1.8  # side of a scaled portrait, in face boxes: room for the widest crop
+PORTRAIT_LIMIT = 680  # largest side of a portrait, pixels
 GREY_SHARE = 0.3  # how often a black-and-white portrait is drawn, relative to one in colour
 SMALLEST_FACE = 56  # pixels of width; smaller faces hold too little to learn from
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A real face with room around it."""
+    """A picture of a real face, with room around it."""
 
     name: str
     """The file's path below the folder."""
@@ -33,9 +33,19 @@ class Portrait:
     landmarks: np.ndarray = field(repr=False, compare=False)
     """(5, 2) float, in `image`."""
     appearance: np.ndarray = field(repr=False, compare=False)
-    painted: Image | None = field(default=None, repr=False, compare=False)
-    """The picture as a generator draws it, or a person invented in its place; see `painter`
-    and `strangers`."""
+    """The face's descriptor, from `faces.describe`."""
+
+
+@dataclass(frozen=True)
+class ScaledPortrait:
+    """A portrait at the size at which a forgery is made of it."""
+
+    image: Image
+    landmarks: np.ndarray
+    box: float
+    """Longer side of the face's box in pixels; the box is centred in the picture."""
+    width: float
+    """Width of the face, pixels."""
 
 
 def find_portraits(
@@ -123,7 +133,7 @@ def load_portraits(path: Path) -> list[Portrait]:
 
 
 def weigh(portraits: Sequence[Portrait]) -> np.ndarray:
-    """How often each portrait is drawn, as shares: wide faces and those in colour more often."""
+    """Sampling probability of each portrait: higher for wide faces and for pictures in colour."""
     weights = np.array(
         [(GREY_SHARE if p.grey else 1.0) * min(1.5, p.face_width / 100) for p in portraits]
     )
@@ -133,11 +143,11 @@ def weigh(portraits: Sequence[Portrait]) -> np.ndarray:
 def split_portraits(
     portraits: Sequence[Portrait], held_out: float = 0.08
 ) -> tuple[list[Portrait], list[Portrait]]:
-    """Training and held-out portraits, split by file name so that a name is never on both sides.
+    """(training, held-out) portraits, split by the hash of a person's name.
 
-    A person's pictures are taken to share the part of the name before the last underscore; where
-    that holds none back, because names are made otherwise, each picture stands for itself. One
-    person can stand in two folders under two names.
+    A person's pictures are assumed to share the part of the file name before the last underscore.
+    If no portrait is held out that way, the split is by picture. A person who appears in two
+    folders under two names can be on both sides.
     """
     stems = [Path(p.name).stem for p in portraits]
     people = [stem.rsplit("_", 1)[0] if stem.count("__") >= 2 else stem for stem in stems]
@@ -152,3 +162,38 @@ def split_portraits(
 
 def _is_held(name: str, share: float) -> bool:
     return sum(ord(c) * 31 ** (i % 7) for i, c in enumerate(name)) % 1000 < share * 1000
+
+
+def scale_portrait(portrait: Portrait, width: float, angle: float) -> ScaledPortrait:
+    """Scale a portrait to a face `width` pixels wide, rotate it, and crop it to the canvas."""
+    box = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN) * width / portrait.face_width
+    scale = box * (1 + PORTRAIT_MARGIN) / portrait.image.shape[0]
+    side = max(32, round(box * CANVAS / 2) * 2)
+    whole = max(side, round(portrait.image.shape[0] * scale))
+    scale = whole / portrait.image.shape[0]
+    image = resize(portrait.image, whole, whole)
+    landmarks = portrait.landmarks * scale
+    if angle:
+        image, landmarks = rotate(image, landmarks, angle)
+    start = (whole - side) // 2
+    image = np.ascontiguousarray(image[start : start + side, start : start + side])
+    return ScaledPortrait(image, landmarks - start, side / CANVAS, width)
+
+
+def rotate(
+    image: Image, landmarks: np.ndarray, angle: float, scale: float = 1.0
+) -> tuple[Image, np.ndarray]:
+    """Rotate about the centre by `angle` degrees and enlarge; the picture keeps its size."""
+    height, width = image.shape[:2]
+    matrix: np.ndarray = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
+    turned = cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return turned, landmarks @ matrix[:, :2].T + matrix[:, 2]
+
+
+def move_head(face: ScaledPortrait, rng: np.random.Generator) -> ScaledPortrait:
+    """Rotate the head a little and bring it nearer or farther: one frame of a clip."""
+    angle, scale = rng.normal(0, 2.5), float(np.exp(rng.normal(0, 0.025)))
+    image, landmarks = rotate(face.image, face.landmarks, angle, scale)
+    return replace(face, image=image, landmarks=landmarks)

@@ -31,10 +31,6 @@ class Recipe:
     """Kind of forgery -> its share."""
     decoders: int = len(DECODERS)
     """How many autoencoders to train for the synthetic kind."""
-    painted: int = 0
-    """How many portraits Real-ESRGAN redraws, for the painted kind."""
-    invented: int = 0
-    """How many portraits MobileStyleGAN generates, for the invented kind and as donors of swaps."""
     degrade: bool = True
     """Put real and forged faces through simulated cameras, editors and encoders."""
     encoded: bool = True
@@ -115,8 +111,6 @@ RECIPES: dict[str, Recipe] = {
             per_cell_loss=True, constant_lr=True, frozen=r"backbone\.(conv_stem|bn1|blocks\.0\.)",
         ),
         contrast=0.75,
-        painted=1500,
-        invented=1000,
     ),
     "mixed": Recipe(
         "efficientnet_lite2 on labelled faces of many sources and forgeries of real ones",
@@ -174,8 +168,7 @@ RECIPES: dict[str, Recipe] = {
     **_studies(),
     "test": replace(_from_faces("test_efficientnet", **TEST), decoders=0),
     "test-located": replace(
-        _from_faces("test_efficientnet", **TEST, per_cell_loss=True), decoders=0, painted=3,
-        invented=3,
+        _from_faces("test_efficientnet", **TEST, per_cell_loss=True), decoders=0
     ),
     "test-clips": replace(
         _from_faces("test_rnn", **{**TEST, "batch": 12}), decoders=0, frames=3

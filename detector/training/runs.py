@@ -20,12 +20,10 @@ from detector.training.forgery import Forger
 from detector.training.metrics import class_weights
 from detector.training.mixture import REAL, Mixture, check_rows, find_video_portraits
 from detector.training.packages import find_package
-from detector.training.painter import paint_portraits
 from detector.training.plots import draw_log
-from detector.training.portraits import Portrait, find_portraits, split_portraits
+from detector.training.portraits import find_portraits, split_portraits
 from detector.training.recipes import FAKE_SHARES, Recipe
 from detector.training.sequence import draw_frames, group_videos, read_sequence
-from detector.training.strangers import invent_people
 from detector.training.train import SampleMaker, TrainingSample, Validation, train
 from detector.training.validation import (
     validate_crops,
@@ -37,7 +35,6 @@ from detector.weights import load_network, resolve_weights, save_checkpoint
 
 MASK_GRID = 32, 32  # resolution of a sample's forged area; no architecture's last map is finer
 COUNTED_SAMPLES = 64  # samples whose labels are counted for class weights
-HELD_OUT_RATIO = 15  # one held-out portrait is redrawn for so many training portraits
 
 
 @dataclass(frozen=True)
@@ -115,19 +112,10 @@ def train_from_faces(
         )
     network = start_network(recipe, start)
     side = network.architecture.side
-    if recipe.painted:
-        learned = paint_portraits(learned, recipe.painted, out / "painted", progress=progress)
-        held = paint_portraits(
-            held, max(1, recipe.painted // HELD_OUT_RATIO), out / "painted-held", progress=progress
-        )
-    strangers: list[Portrait] = []
-    if recipe.invented:
-        strangers = invent_people(recipe.invented, out / "invented", progress=progress)
-    known, unknown = split_portraits(strangers)
     decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(
         learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
-        strangers=known, degrade=recipe.degrade, encoded=recipe.encoded,
+        degrade=recipe.degrade, encoded=recipe.encoded,
     )  # fmt: skip
 
     def make(number: int) -> TrainingSample:
@@ -147,7 +135,7 @@ def train_from_faces(
         weights = class_weights(np.concatenate(drawn))
     task = Task(
         network, make, 2 * max(1, recipe.frames),
-        validate_forgeries(held, side, recipe.kinds, decoders, unknown, recipe.frames),
+        validate_forgeries(held, side, recipe.kinds, decoders, recipe.frames),
         measured="held", licence="Apache-2.0", class_weights=weights,
         about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
     )  # fmt: skip

@@ -25,7 +25,6 @@ def validate_forgeries(
     side: int,
     kinds: dict[str, float],
     decoders: Sequence[Decoder],
-    strangers: Sequence[Portrait] = (),
     frames: int = 0,
 ) -> dict[str, Validation]:
     """One real and forged pair of every held-out portrait, the same pairs in every run.
@@ -33,9 +32,7 @@ def validate_forgeries(
     Gives the sets `held` (all pairs), `held_<kind>` for each kind of forgery, and `held_clean`
     (self-blends without degradation). With `frames`, a pair is two clips of as many frames.
     """
-    whole = Forger(
-        held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders, strangers=strangers
-    )
+    whole = Forger(held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders)
     clean = Forger(held, side=side, margin=MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False)
 
     def make(forger: Forger, seed: int) -> list[Pair]:
