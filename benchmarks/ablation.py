@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detector.faces import MARGIN
+from detector.faces import CROP_MARGIN
 from detector.scoring import Detector, Ensemble
 from detector.training.decoders import DECODERS, make_decoders
 from detector.training.evaluate import ClipScore, find_labelled, score_clips
@@ -72,7 +72,7 @@ def main() -> None:
     torch.manual_seed(0)
     scores: list[ClipScore] = []
     if options.clips is not None:
-        cutter = replace(load_detector(device="cpu"), margin=MARGIN)  # as the runs see faces
+        cutter = replace(load_detector(device="cpu"), margin=CROP_MARGIN)  # as the runs see faces
         scores, _ = score_clips(find_labelled(options.clips), cutter)
     portraits = find_portraits(options.faces, options.out / "portraits.npz")
     learned, held = split_portraits(portraits)

@@ -1,8 +1,7 @@
-"""Name -> how to build a network, what it wants to see, which layer explains it.
+"""The networks by name: how to build each, its input, the layer that explanations are read from.
 
-The only importer of timm. Normalisation is part of the network, so it can be neither forgotten nor
-done twice: every network takes RGB from 0 to 1 and gives one logit for each kind of traces that it
-looks for: of a pasted face, or of a pasted and of a drawn one.
+The only importer of timm. Normalisation is part of the network: every network takes RGB in 0..1,
+(n, 3, side, side). It gives one logit for each sign it looks for: pasted, or pasted and drawn.
 """
 
 from dataclasses import dataclass, replace
@@ -27,20 +26,20 @@ class Architecture:
     name: str
     title: str
     timm_name: str | None
-    """What timm calls it; None for a network of our own."""
+    """Its name in timm; None for a network defined here."""
     side: int
-    """Side of the square input, pixels, unless a checkpoint says otherwise."""
+    """Default side of the square input, pixels; a checkpoint may have another."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     layer: str
-    """The last layer with a spatial map: what the class activation maps are read from."""
+    """The last layer with a spatial map, from which class activation maps are computed."""
     recurrent: int = 0
-    """Width of the recurrent layer over a person's faces; 0 where each face is judged alone."""
+    """Width of the recurrent layer over a person's faces; 0 if each face is judged by itself."""
     contrast: float | None = None
-    """How much of the evidence around the face's middle is taken from that in it, if a checkpoint
-    says so; otherwise all places count alike."""
+    """Weight of the surround logit, which is subtracted from the centre logit; None averages the
+    whole map. Set by the checkpoint."""
     signs: tuple[str, ...] = SIGNS[:1]
-    """The kinds of traces that the network tells from a genuine face, one logit each."""
+    """The signs that the network looks for, one logit each."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -97,7 +96,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def find_architecture(name: str) -> Architecture:
-    """The catalogue's entry, or a UserError that lists what there is."""
+    """An architecture by its name; raises UserError `unknown_model`, which lists the names."""
     if name not in ARCHITECTURES:
         known = ", ".join(n for n in ARCHITECTURES if not n.startswith("test_"))
         raise UserError("unknown_model", f"There is no architecture {name!r}. Known are: {known}.")
@@ -127,11 +126,11 @@ class PlainCNN(nn.Module):
         return self.head(self.features(pictures))
 
     def forward_features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The last map, by the name that timm gives it."""
+        """The last feature map, (n, c, h, w); named as in timm."""
         return self.features(pictures)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, by the name that timm gives it."""
+        """The last linear layer; named as in timm."""
         return self.head[-1]
 
 
@@ -149,7 +148,7 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), False)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The largest logit of each picture, (n,): the strongest evidence of whatever kind."""
+        """The largest logit of each picture over the signs, (n,)."""
         return self.answer(pictures).amax(1)
 
     def answer(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -159,20 +158,20 @@ class Network(nn.Module):
         return self.read(self.locate(pictures))[:, None]
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """What the backbone makes of each picture by itself, (n, 1) or (n, features)."""
+        """The backbone's output: logits, (n, signs), or features, (n, features)."""
         return self.backbone((pictures - self.mean) / self.std)
 
     def locate(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The evidence place by place, (n, h, w), from which the logits are read."""
+        """Evidence maps, (n, h, w): the classifier applied to each cell of the last feature map."""
         last = self.backbone.forward_features((pictures - self.mean) / self.std)  # type: ignore[operator]
         head = self.backbone.get_classifier()  # type: ignore[operator]
         return torch.einsum("nchw,c->nhw", last, head.weight[0]) + head.bias[0]
 
     def read(self, maps: torch.Tensor) -> torch.Tensor:
-        """The logits of maps of evidence.
+        """The logits, (n,), of evidence maps, (n, h, w).
 
-        With a contrast, what lies around the face stands for its camera and encoder: what they
-        leave everywhere is no evidence against the face.
+        Without a contrast, the mean of the map. With one, the mean of the centre minus the weighted
+        mean of the surround: what camera and encoder leave in the whole picture cancels out.
         """
         contrast = self.architecture.contrast
         if contrast is None:
@@ -186,21 +185,20 @@ class Network(nn.Module):
 
     @property
     def in_sequence(self) -> bool:
-        """Whether the pictures of a batch are one person's faces in order, judged together."""
+        """Whether a batch must be one person's faces in order, which are judged together."""
         return False
 
     @property
     def explained_layer(self) -> nn.Module:
-        """The layer that class activation maps are read from."""
+        """The layer from which class activation maps are computed."""
         return self.backbone.get_submodule(self.architecture.layer)
 
 
 class SequenceNetwork(Network):
-    """A backbone's features of a person's faces, in order, under a recurrent layer.
+    """A backbone and a bidirectional GRU over a person's faces in order.
 
-    Every face gets a logit that knows the others; training sees their mean, so a face's share of
-    the answer is its own logit. Frames without a fit face are left out: the recurrent layer passes
-    over them.
+    Each face gets a logit that depends on all faces. Training uses the mean of these logits. Frames
+    without a fit face are left out of the sequence.
     """
 
     def __init__(self, architecture: Architecture, backbone: nn.Module, features: int) -> None:
@@ -212,11 +210,11 @@ class SequenceNetwork(Network):
 
     @property
     def in_sequence(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def forward(self, pictures: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """The logits of all pictures: one sequence, or several behind one another, by `lengths`."""
+        """The logits of all pictures: one sequence, or several concatenated ones of `lengths`."""
         features = self.features(pictures)
         if lengths is None:
             return self.judge(features[None])[0]
@@ -228,43 +226,43 @@ class SequenceNetwork(Network):
         return self(pictures)[:, None]
 
     def judge(self, features: torch.Tensor) -> torch.Tensor:
-        """Sequences of features, (b, n, features) -> the logits of their pictures, (b, n)."""
+        """The logits, (b, n), of sequences of features, (b, n, features)."""
         states, _ = self.recurrent(features)
         return self.head(self.drop(states)).squeeze(2)
 
 
 class InContext(Network):
-    """A sequence network as a function of one of its pictures, the others as they are.
+    """A sequence network as a function of one picture, with the person's others held fixed.
 
-    Its logit is the person's mean, so that what explains a single face explains this one too.
+    Its logit is the mean over the sequence, so the methods for single faces can explain it.
     """
 
-    def __init__(self, network: SequenceNetwork, pictures: torch.Tensor, place: int) -> None:
-        """`pictures` are all of the person's, in order; the one at `place` is the variable."""
+    def __init__(self, network: SequenceNetwork, pictures: torch.Tensor, position: int) -> None:
+        """`pictures` are the person's, in order; the one at `position` is the variable."""
         super().__init__(network.architecture, network.backbone)
-        self.network, self.place = network, place
+        self.network, self.position = network, position
         with torch.no_grad():
             self.others = network.features(pictures)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Each picture in the place of the variable one: the person's logits, (n,)."""
+        """The person's mean logit with each picture as the variable one, (n,)."""
         features = self.network.features(pictures)
         whole = self.others.to(features.dtype)[None].repeat(len(features), 1, 1)
         whole = torch.cat(
-            [whole[:, : self.place], features[:, None], whole[:, self.place + 1 :]], dim=1
+            [whole[:, : self.position], features[:, None], whole[:, self.position + 1 :]], dim=1
         )
         return self.network.judge(whole).mean(1)
 
     def answer(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The same as one column, (n, 1)."""
+        """The same logits, (n, 1)."""
         return self(pictures)[:, None]
 
 
 class OneSign(Network):
-    """A network as it answers one of its questions: its logit is that sign's alone."""
+    """A network restricted to one of its signs."""
 
     def __init__(self, network: Network, number: int) -> None:
-        """`number` is that of the sign."""
+        """`number` is the sign's index."""
         super().__init__(network.architecture, network.backbone)
         self.network, self.number = network, number
 
@@ -282,12 +280,25 @@ def build_network(
     pretrained: bool = False,
     dropout: float = 0.0,
 ) -> Network:
-    """A network with one output a sign, random, or with timm's ImageNet weights from the Hub."""
+    """Build a network with one logit a sign.
+
+    Args:
+        name: a key of ARCHITECTURES.
+        side: side of the input in pixels; None takes the architecture's.
+        contrast: see Architecture.
+        signs: the signs to look for.
+        pretrained: start from timm's ImageNet weights, fetched from the Hub; else random.
+        dropout: dropout before the last layer.
+
+    Raises:
+        UserError: `unknown_model`, `weights_mismatch` if the architecture cannot have several
+            signs, `no_network` if the ImageNet weights cannot be fetched.
+    """
     architecture = replace(find_architecture(name), contrast=contrast, signs=signs)
     if len(signs) > 1 and (
         contrast is not None or not architecture.timm_name or architecture.recurrent
     ):
-        raise UserError("weights_mismatch", f"{architecture.title} answers one question only.")
+        raise UserError("weights_mismatch", f"{architecture.title} can look for one sign only.")
     if side is not None:
         architecture = replace(architecture, side=side)
     if architecture.timm_name is None:
@@ -307,12 +318,12 @@ def build_network(
         ) from error
     if architecture.recurrent:
         return SequenceNetwork(architecture, backbone, backbone.num_features)  # type: ignore[arg-type]
-    _calm_head(backbone)
+    _reset_head(backbone)
     return Network(architecture, backbone)
 
 
-def _calm_head(backbone: nn.Module) -> None:
-    """Start from logits near zero: with one output, some of timm's heads start at 10."""
+def _reset_head(backbone: nn.Module) -> None:
+    """Let logits start near zero: with one output, some of timm's heads start at 10."""
     head = backbone.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.01)
@@ -320,9 +331,9 @@ def _calm_head(backbone: nn.Module) -> None:
 
 
 def load_imagenet_file(network: Network, path: Path) -> None:
-    """Fill a network from an ImageNet checkpoint whose tensors stand in the same order.
+    """Load an ImageNet checkpoint whose tensors have other names but the same order.
 
-    The last layer, which tells a thousand classes apart, is left as it is.
+    The last layer, which has a thousand classes there, is not loaded.
     """
     given = torch.load(path, map_location="cpu", weights_only=True)
     own = network.backbone.state_dict()

@@ -1,7 +1,7 @@
 """Key frames -> faces -> people.
 
-Of each few neighbouring key frames one is searched as a whole, the others where faces just were.
-Faces that cannot be judged are kept and marked, never dropped.
+In each run of a few key frames the first is searched completely, the others only near the faces of
+the frame before. Faces that cannot be judged are kept and marked.
 """
 
 import itertools
@@ -16,33 +16,35 @@ from detector.mtcnn import CELL, Detection, load_cascade, only_apart
 from detector.records import Box, Face, Image, KeyFrame, Person
 from detector.workers import spread_over_threads
 
-WINDOW = 1.2  # a face lies in a square somewhat larger than it is wide
-WINDOW_SHARE = 0.03  # of the frame's longest side: no smaller face is looked for in huge frames
-CLOSE_SIDE = 720  # longest side in pixels at which a clip without faces is searched once more
-ENLARGE_LIMIT = 2.0  # small frames are then enlarged at most this much
-SMALLEST_SEARCHED = 24  # pixels, at that size
-PAD_CELLS = 30  # the smallest face looked for in a padded frame: this part of its longest side
-RUN = 4  # key frames of which one is searched as a whole
-NEARBY = 1.4  # how far around a face its next place is looked for, as a share of its box
-SMALLER = 0.65  # how much smaller it may have become
-GRID = 32, 18  # cells of a glance at a frame
-NEW = 40  # change of a cell's brightness, of 255, with which something may have appeared in it
-LEAST_CONFIDENCE = 0.95  # MTCNN gives things that are no face up to 0.91
-LEAST_CONFIDENCE_TINY = 0.99  # and is wrong more often about tiny ones
+WINDOW = 1.2  # side of MTCNN's window, in widths of the face in it
+WINDOW_SHARE = 0.03  # smallest window searched, as a share of the frame's longest side
+CLOSE_SIDE = 720  # longest side, in pixels, for the second search of a clip without faces
+ENLARGE_LIMIT = 2.0  # small frames are enlarged at most this much for it
+SMALLEST_SEARCHED = 24  # smallest window of the second search, pixels
+PAD_CELLS = 30  # smallest window in a padded frame: its longest side divided by this
+RUN = 4  # key frames in a run, of which the first is searched completely
+NEARBY = (
+    1.4  # margin around a face in which it is searched in the next frame, as a share of its box
+)
+SMALLER = 0.65  # how much smaller a face may be in the next frame
+GRID = 32, 18  # cells of the coarse brightness grid by which frames are compared
+NEW = 40  # change of a cell's brightness, of 255, above which a new face may have appeared
+LEAST_CONFIDENCE = 0.95  # MTCNN gives other objects up to 0.91
+LEAST_CONFIDENCE_TINY = 0.99  # for tiny faces, about which it is wrong more often
 TINY = 40  # pixels of face width, in the full frame
-PAD_SHARE = 0.35  # of the frame, added around it when a face may fill it
-MARGIN = 0.5  # of the face's box, shown around it where a checkpoint does not say otherwise
+PAD_SHARE = 0.35  # border added around a frame that a face may fill, as a share of its side
+CROP_MARGIN = 0.5  # share of the face's box shown around it, if the checkpoint does not say
 CROP_LIMIT = 512  # pixels; larger crops are reduced to this side
-ALIGNED = 64  # side of the aligned face that appearance is read from
+ALIGNED = 64  # side of the aligned face from which the descriptor is computed
 
 SMALLEST_JUDGED = 48  # pixels of face width
 LEAST_SHARPNESS = 2.2  # deviation of the Laplacian on a 112-pixel face; compressed video has 5
 LARGEST_TURN = 0.62  # nose offset from the eyes' middle, in eye distances
 
-SAME_PERSON = 0.85  # distance of a face from a person's mean: same person 0.4, others 1.1
-SAME_PLACE = 0.5  # in face widths: how far a face moves between neighbouring key frames
-IN_PLACE = 0.7  # a face that stayed in place may look this much less alike
-SAME_PEOPLE = 0.92  # mean distance of two groups' faces: same person 0.7, others 1.1
+SAME_PERSON = 0.85  # largest descriptor distance to a person's mean: same person 0.4, others 1.1
+SAME_PLACE = 0.5  # largest movement between neighbouring key frames, in face widths
+IN_PLACE = 0.7  # factor on the distance of a face that moved less than that
+SAME_PEOPLE = 0.92  # largest mean distance of two tracks' faces: same person 0.7, others 1.1
 
 # Eyes, nose and mouth corners of an upright face in a square of side 1 (ArcFace's template).
 TEMPLATE = np.array(
@@ -67,7 +69,7 @@ def resize(image: Image, width: int, height: int) -> Image:
 
 
 def cut(image: Image, region: Box, limit: int = CROP_LIMIT) -> Image:
-    """Cut a region that may reach beyond the edges (which are repeated), at most `limit` wide."""
+    """Cut a region, at most `limit` pixels wide; beyond the image, edge pixels are repeated."""
     left, top, right, bottom = region
     height, width = image.shape[:2]
     inside = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -80,7 +82,7 @@ def cut(image: Image, region: Box, limit: int = CROP_LIMIT) -> Image:
 
 
 def align(image: Image, landmarks: np.ndarray, side: int = ALIGNED) -> Image:
-    """The face turned upright and scaled so that eyes and mouth lie on the template."""
+    """Rotate and scale the face so that eyes and mouth lie on the template."""
     matrix, _ = cv2.estimateAffinePartial2D(
         landmarks.astype(np.float32), TEMPLATE * side, method=cv2.LMEDS
     )
@@ -92,7 +94,7 @@ def align(image: Image, landmarks: np.ndarray, side: int = ALIGNED) -> Image:
 
 
 def describe(image: Image, landmarks: np.ndarray) -> np.ndarray:
-    """A vector of what a face looks like: gradients on the aligned face, and its colours."""
+    """A descriptor of the face: gradient histograms and coarse colours of the aligned face."""
     aligned = align(image, landmarks)
     grey = cv2.GaussianBlur(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), (0, 0), 1.5)
     grey = grey.astype(np.float32)
@@ -115,7 +117,7 @@ def describe(image: Image, landmarks: np.ndarray) -> np.ndarray:
 
 
 def judge_fitness(image: Image, box: Box, landmarks: np.ndarray) -> str | None:
-    """Why a face cannot be judged, or None."""
+    """The reason why a face cannot be judged, or None."""
     width = box[2] - box[0]
     if width < SMALLEST_JUDGED:
         return f"too small ({width} pixels wide, {SMALLEST_JUDGED} are needed)"
@@ -135,18 +137,19 @@ def judge_fitness(image: Image, box: Box, landmarks: np.ndarray) -> str | None:
 
 
 class FaceFinder:
-    """Key frames -> faces: always a list, never None."""
+    """Finds faces in key frames with MTCNN."""
 
-    def __init__(self, device: str = "cpu", *, margin: float = MARGIN) -> None:
-        """`margin` is the share of the box that crops show around it, as the network learned."""
+    def __init__(self, device: str = "cpu", *, margin: float = CROP_MARGIN) -> None:
+        """`margin` is the share of the box that crops show around it, as in training."""
         self.margin = margin
         self._cascade = load_cascade(device)
 
     def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]:
-        """All faces of the key frames, in the order of the frames; the same on many threads.
+        """All faces of the key frames, in the order of the frames.
 
-        Where no frame shows any, all are searched again, for tiny faces and such as fill the frame:
-        `key_frames` is gone through twice.
+        If there are none, all frames are searched again for tiny faces and for faces that fill the
+        frame; `key_frames` is then iterated twice. The number of threads does not change the
+        result.
         """
         for search in (self._search_run, self._search_closely):
             runs = _in_runs(key_frames)
@@ -156,21 +159,21 @@ class FaceFinder:
         return faces
 
     def _search_run(self, key_frames: Sequence[KeyFrame]) -> list[Face]:
-        """Neighbouring key frames: the first as a whole, the others where faces just were."""
+        """Search the first frame of a run completely, the others near the known faces."""
         faces: list[Face] = []
         known: list[Detection] = []
         before: np.ndarray | None = None
         for key_frame in key_frames:
-            image, view = key_frame.image, _glance(key_frame.image)
-            found = self._follow(image, known) if _is_alike(before, view, known, image) else []
+            image, grid = key_frame.image, _coarse_grid(key_frame.image)
+            found = self._follow(image, known) if _is_alike(before, grid, known, image) else []
             if not known or len(_sure(found)) != len(known):
                 found = self._cascade.find(image, smallest_window(image))
-            known, before = _sure(found), view
+            known, before = _sure(found), grid
             faces += self._make_faces(key_frame, found)
         return faces
 
     def _follow(self, image: Image, known: Sequence[Detection]) -> list[Detection]:
-        """The faces near those of the frame before."""
+        """Search near the faces of the frame before."""
         found: list[Detection] = []
         for face in known:
             left, top, right, bottom = square_around(
@@ -202,7 +205,7 @@ class FaceFinder:
         return faces
 
     def _find_padded(self, image: Image) -> list[Detection]:
-        """Search with a border around the image: a face may fill the frame."""
+        """Search with a border around the image, for a face that fills the frame."""
         pad = round(max(image.shape[:2]) * PAD_SHARE)
         padded = cv2.copyMakeBorder(
             image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(127, 127, 127)
@@ -244,7 +247,7 @@ class FaceFinder:
 
 
 def smallest_window(image: Image) -> float:
-    """Side in pixels of the smallest square that is searched for a face that can be judged."""
+    """Side in pixels of the smallest window that is searched."""
     return max(WINDOW * SMALLEST_JUDGED, WINDOW_SHARE * max(image.shape[:2]))
 
 
@@ -258,20 +261,20 @@ def _sure(found: Sequence[Detection]) -> list[Detection]:
     return [face for face in found if face.confidence >= LEAST_CONFIDENCE]
 
 
-def _glance(image: Image) -> np.ndarray:
-    """A frame as a coarse grid of brightness."""
+def _coarse_grid(image: Image) -> np.ndarray:
+    """The frame's brightness on a coarse grid."""
     step = max(1, min(image.shape[:2]) // 180)
     coarse = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_RGB2GRAY)
     return cv2.resize(coarse, GRID, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _is_alike(
-    before: np.ndarray | None, view: np.ndarray, known: Sequence[Detection], image: Image
+    before: np.ndarray | None, grid: np.ndarray, known: Sequence[Detection], image: Image
 ) -> bool:
-    """Whether nothing new can have appeared since the frame before, away from the known faces."""
+    """Whether the frame changed too little outside the known faces for a new face to appear."""
     if before is None:
         return False
-    changed = np.abs(view - before)
+    changed = np.abs(grid - before)
     height, width = image.shape[:2]
     for face in known:
         left, top, right, bottom = face.box * np.tile([GRID[0] / width, GRID[1] / height], 2)
@@ -281,7 +284,7 @@ def _is_alike(
 
 @dataclass
 class _Track:
-    """Faces so far taken for one person."""
+    """Faces assigned to one person so far, with their mean descriptor."""
 
     faces: list[Face]
     appearance: np.ndarray
@@ -294,9 +297,9 @@ class _Track:
 
 
 def group_people(faces: Sequence[Face]) -> list[Person]:
-    """The faces of one person over time, by place between neighbouring frames and by appearance.
+    """Group faces into people by position in neighbouring frames and by appearance.
 
-    Two people in one frame are never one person. The person seen most often comes first.
+    Faces in the same frame belong to different people. People are sorted by their number of faces.
     """
     tracks: list[_Track] = []
     for _, group in itertools.groupby(
@@ -309,7 +312,7 @@ def group_people(faces: Sequence[Face]) -> list[Person]:
 
 
 def _extend_tracks(tracks: list[_Track], faces: list[Face]) -> None:
-    """Give each face of a frame to the track it fits best, or begin one."""
+    """Assign each face of a frame to the best matching track, or start a new one."""
     if tracks:
         costs = np.array([[_misfit(track, face) for track in tracks] for face in faces])
         rows, columns = linear_sum_assignment(costs)
@@ -328,7 +331,7 @@ def _extend_tracks(tracks: list[_Track], faces: list[Face]) -> None:
 
 
 def _misfit(track: _Track, face: Face) -> float:
-    """How badly a face continues a track: 1 is the limit."""
+    """The cost of assigning a face to a track; above 1 it is not assigned."""
     looks = float(np.linalg.norm(track.appearance - face.appearance))
     last = track.faces[-1]
     last_looks = float(np.linalg.norm(last.appearance - face.appearance))
@@ -347,7 +350,7 @@ def _misfit(track: _Track, face: Face) -> float:
 
 
 def _merge_tracks(tracks: list[_Track]) -> list[_Track]:
-    """Join the tracks of one person that a cut or a gap has separated, the likest first."""
+    """Merge tracks of one person that a cut or a gap separated, the most similar first."""
     tracks = list(tracks)
     while True:
         best, pair = SAME_PEOPLE, None

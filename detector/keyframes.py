@@ -1,7 +1,7 @@
-"""Frames -> key frames: differences between neighbours, smoothed, their local maxima.
+"""Frames -> key frames: the local maxima of the smoothed difference between neighbouring frames.
 
-Where a clip changes gradually there are few maxima: the rest of the budget goes to the largest
-gaps of the time line. One pass; what is held does not grow with the clip's length.
+A clip that changes gradually has few maxima; the rest of the budget goes to the largest gaps in
+time. One pass, and memory does not grow with the clip's length.
 """
 
 import heapq
@@ -15,7 +15,7 @@ import numpy as np
 
 from detector.records import Curve, Frame, KeyFrame
 
-MAXIMA_SHARE = 0.75  # of the budget; the rest keeps an eye on the quiet parts
+MAXIMA_SHARE = 0.75  # share of the budget for maxima; the rest covers the quiet parts
 REACH = 3  # frames on either side that the smoothing looks at
 SALIENT = 1.25  # times the median difference that a maximum must exceed
 HELD_BYTES = 600 * 2**20  # of decoded frames kept at once
@@ -34,20 +34,15 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The frames to look at, each with its difference to the one before, and the whole curve."""
+    """The chosen frames, each with its difference to the frame before, and the whole curve."""
 
     frames: list[tuple[Frame, float]]
     curve: Curve
 
     def key_frames(self, side: int | None = None) -> Iterator[KeyFrame]:
-        """The key frames, their images made one at a time, at most `side` pixels long."""
+        """The key frames; images are made one at a time, at most `side` pixels long."""
         for frame, difference in self.frames:
             yield KeyFrame(frame.index, frame.time, difference, frame.shrink(side))
-
-
-def select_key_frames(frames: Iterable[Frame], *, count: int = 32) -> list[KeyFrame]:
-    """At most `count` key frames, in order, none twice."""
-    return list(choose_frames(frames, count=count).key_frames())
 
 
 def choose_frames(
@@ -57,11 +52,14 @@ def choose_frames(
     evenly: bool = False,
     again: Callable[[], Iterable[Frame]] | None = None,
 ) -> Choice:
-    """The same, with images not made yet, and with the curve of differences.
+    """Choose at most `count` key frames, in order.
 
-    With `evenly`, for comparison, the frames are evenly spread and differences do not matter.
-    `again` reads the clip once more: then all frames are let go at first where they are too large
-    for some to be held until it is known which are chosen.
+    Args:
+        frames: the frames of a clip.
+        count: the largest number of key frames.
+        evenly: choose evenly spaced frames and ignore differences, for comparison.
+        again: reads the clip a second time. With it, frames that are too large to be held in
+            memory are released in the first pass and read again when chosen.
     """
     maxima: list[_Candidate] = []
     spread: list[_Candidate] = []
@@ -123,7 +121,7 @@ def measure_difference(before: np.ndarray | None, luma: np.ndarray) -> float:
 
 
 class _Window:
-    """The last frames, of which the middle one may lie at a maximum of the smoothed curve."""
+    """A sliding window that finds the maxima of the smoothed differences."""
 
     def __init__(self) -> None:
         self._size = 2 * (REACH + 1) + 1
@@ -132,7 +130,7 @@ class _Window:
         )
 
     def add(self, number: int, frame: Frame | None, difference: float) -> _Candidate | None:
-        """The strongest difference near a maximum of the smoothed curve, if there is one."""
+        """The frame of largest difference near a maximum in the middle of the window, or None."""
         self._held.append((number, frame, difference))
         values = np.array([value for _, _, value in self._held])
         left, middle, right = np.convolve(values, _KERNEL, "valid")
@@ -151,7 +149,7 @@ class _Window:
 
 
 def _salient(maxima: list[_Candidate], differences: list[float], count: int) -> list[_Candidate]:
-    """The maxima that stand out, strongest first, no more than their share of the budget."""
+    """The maxima that stand out, largest first, at most their share of the budget."""
     usual = float(np.median(differences)) if differences else 0.0
     strong = [c for c in maxima if c.difference > SALIENT * usual]
     strong.sort(key=lambda c: (-c.difference, c.number))
@@ -161,7 +159,7 @@ def _salient(maxima: list[_Candidate], differences: list[float], count: int) -> 
 def _fill(
     chosen: list[_Candidate], spread: list[_Candidate], count: int, total: int
 ) -> list[_Candidate]:
-    """The chosen, and of the evenly spread ones those in the largest gaps."""
+    """Fill the budget with evenly spaced frames, each in the largest remaining gap."""
     taken = {c.number for c in chosen}
     rest = [c for c in spread if c.number not in taken]
     if not chosen and rest:
@@ -182,7 +180,7 @@ def _fill(
 
 
 def _make_curve(times: list[float], differences: list[float]) -> Curve:
-    """The curve at no more points than a chart needs; of each stretch its peak is kept."""
+    """The curve reduced to CURVE_POINTS; each point is the peak of its stretch."""
     step = max(1, -(-len(times) // CURVE_POINTS))
     peaks = (
         [

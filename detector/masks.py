@@ -1,7 +1,7 @@
-"""Masks of a face and its parts from MTCNN's five landmarks, in the face's own coordinates.
+"""Masks of a face and its parts from MTCNN's five landmarks.
 
-The origin lies between the eyes; x is measured in distances between the eyes, y in distances from
-the eyes to the mouth, so that masks follow the head's turn and tilt.
+Outlines are given in face coordinates, so that masks follow the head's pose: the origin is between
+the eyes, the unit of x is the distance between the eyes, that of y the distance from eyes to mouth.
 """
 
 import cv2
@@ -50,16 +50,16 @@ OUTLINES: dict[str, list[tuple[float, float]]] = {
     ],
     "square": [(-1.25, -0.9), (1.25, -0.9), (1.25, 1.8), (-1.25, 1.8)],
 }  # fmt: skip
-"""The parts of a face as polygons; `square` is what early face swappers pasted."""
+"""The parts of a face as polygons; `square` is the region that early face swappers pasted."""
 
 
 def face_axes(landmarks: Points) -> tuple[Points, Points, Points]:
-    """The origin and the two axes, as vectors in pixels, of the face's own coordinates."""
+    """Origin, x axis and y axis of the face coordinates, as vectors in pixels."""
     eyes, mouth = landmarks[:2], landmarks[3:5]
     origin = eyes.mean(0)
     down = mouth.mean(0) - origin
     across = eyes[1] - eyes[0]
-    # A head turned aside brings its eyes together: its outline stays wider than they are.
+    # On a turned head the eyes come closer together, but the outline narrows less.
     least = 0.8 * float(np.linalg.norm(down))
     length = float(np.linalg.norm(across))
     if length < least:
@@ -71,13 +71,13 @@ def outline(landmarks: Points, part: str) -> Points:
     """The polygon of a part, in pixels."""
     origin, across, down = face_axes(landmarks)
     shape = np.array(OUTLINES[part], np.float64)
-    # The nose of a turned head leaves the middle, and the outline goes half-way with it.
+    # On a turned head the nose leaves the middle; the outline follows it in part.
     shift = (landmarks[2] - origin - down * 0.55) * 0.3
     return origin + shift + shape[:, :1] * across + shape[:, 1:] * down
 
 
 def draw_mask(shape: tuple[int, ...], polygon: Points) -> np.ndarray:
-    """A float32 mask of height x width, 1 inside the polygon, its edge antialiased."""
+    """A float32 mask, (height, width), 1 inside the polygon, with antialiased edge."""
     mask = np.zeros(shape[:2], np.uint8)
     points = np.rint(polygon * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=4)

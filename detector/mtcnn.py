@@ -1,8 +1,8 @@
-"""An image -> boxes and landmarks of faces, by MTCNN. The only importer of facenet_pytorch.
+"""MTCNN: boxes and landmarks of the faces in an image. The only importer of facenet_pytorch.
 
-The three networks and their weights are facenet-pytorch's. Its `detect` reduces each of some
-hundred candidates by itself, out of the largest picture; here they are cut with OpenCV out of a
-pyramid of halves, fewer sizes are searched, and none that nobody asks for.
+The three networks and their weights are facenet-pytorch's; the search around them is faster than
+its `detect`: candidates are cut with OpenCV from a pyramid of halved images, and fewer sizes are
+searched, none below the size that is asked for.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ class Detection:
 
 
 class Pyramid:
-    """An image and its halves, made when they are asked for."""
+    """An image and its successive halves, computed on demand."""
 
     def __init__(self, image: Image) -> None:
         self.levels = [image]
 
     def at_least(self, share: float) -> Image:
-        """The smallest level that still shows `share` of the full size."""
+        """The smallest level that has at least `share` of the full size."""
         wanted = max(0, int(np.floor(-np.log2(min(1.0, share)) + 1e-9)))
         while len(self.levels) <= wanted and min(self.levels[-1].shape[:2]) >= 2:
             last = self.levels[-1]
@@ -50,7 +50,7 @@ class Pyramid:
         return self.levels[min(wanted, len(self.levels) - 1)]
 
     def cut(self, boxes: np.ndarray, side: int) -> np.ndarray:
-        """What lies in each box, (n, side, side, 3); boxes that reach beyond the edge are cut."""
+        """Cut and resize each box, (n, side, side, 3); boxes are clipped at the image's edge."""
         height, width = self.levels[0].shape[:2]
         cuts = np.zeros((len(boxes), side, side, 3), np.uint8)
         for number, box in enumerate(boxes):
@@ -67,20 +67,20 @@ class Pyramid:
 
 
 class Cascade:
-    """MTCNN's three networks, one after the other on what is left of the candidates."""
+    """MTCNN's three networks; each filters and refines the candidates of the one before."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.networks = PNet().eval(), RNet().eval(), ONet().eval()
         for network, last in zip(self.networks, ("4_1", "5_1", "6_1"), strict=True):
-            # Between two values a softmax is a sigmoid; over many places torch's takes longer
-            # than all of the convolutions.
+            # A softmax of two values is a sigmoid of their difference. torch's softmax over many
+            # positions takes longer than all of the convolutions.
             setattr(network, f"softmax{last}", torch.nn.Identity())
             network.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def find(self, image: Image, smallest: float) -> list[Detection]:
-        """The faces of an image; `smallest` is the side in pixels of the smallest searched."""
+        """The faces of an image; `smallest` is the side of the smallest window, in pixels."""
         pyramid = Pyramid(image)
         boxes = self._propose(pyramid, smallest)
         if not len(boxes):
@@ -91,7 +91,7 @@ class Cascade:
         return self._conclude(pyramid, boxes)
 
     def _run(self, stage: int, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What a network answers on uint8 pictures, (n, h, w, 3); the confidence comes last."""
+        """Run one network on uint8 pictures, (n, h, w, 3); the last output is the confidence."""
         given = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)
         given = given.float().sub_(127.5).mul_(1 / 128)
         *others, evidence = self.networks[stage](
@@ -101,7 +101,7 @@ class Cascade:
         return tuple(answer.cpu().numpy() for answer in (*others, confidence))
 
     def _propose(self, pyramid: Pyramid, smallest: float) -> np.ndarray:
-        """Windows that may hold a face, moved towards it, (n, 4)."""
+        """Candidate boxes of the first network, (n, 4)."""
         height, width = pyramid.levels[0].shape[:2]
         scale, boxes, scores = CELL / smallest, [], []
         while min(height, width) * scale >= CELL:
@@ -144,18 +144,18 @@ class Cascade:
 
 @cache
 def load_cascade(device: str = "cpu") -> Cascade:
-    """The networks, once a process and device."""
+    """The networks, loaded once for each process and device."""
     return Cascade(device)
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, limit: float) -> np.ndarray:
-    """Which boxes stay when of those that overlap more than `limit` only the likeliest does."""
+    """Non-maximum suppression at an overlap of `limit`; the indices of the boxes that are kept."""
     kept = nms(torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(scores), limit)
     return kept.numpy()
 
 
 def only_apart(found: Sequence[Detection], limit: float = 0.7) -> list[Detection]:
-    """The likeliest of those that share more than `limit` of the smaller's area."""
+    """Drop detections that share more than `limit` of the smaller area with a likelier one."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda d: -d.confidence):
         if all(_overlap(face.box, other.box) <= limit for other in kept):
@@ -170,13 +170,13 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _move(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
-    """Boxes moved by shares of their sides."""
+    """Shift box corners by the given shares of the box's sides."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes + moves * np.hstack([sides, sides])
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:
-    """The square around each box's middle."""
+    """The smallest square around each box, with the same centre."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
     return np.hstack([middle - half, middle + half])

@@ -1,4 +1,4 @@
-"""scan(): the only place that knows the order."""
+"""scan(): runs the steps in order, from the file to the verdict."""
 
 import os
 import time
@@ -26,16 +26,26 @@ def scan(
     detector: Scorer | None = None,
     progress: Progress = silent,
 ) -> Scan:
-    """Everything that can be said of a clip. `progress` may raise UserError to cancel."""
+    """Scan one video or image and return its verdict, people, key frames and provenance.
+
+    Args:
+        path: the file.
+        settings: the options; the defaults if None.
+        detector: a loaded detector; None loads the one that the settings name.
+        progress: called with a stage and its fraction; may raise UserError to cancel.
+
+    Raises:
+        UserError: the file cannot be scanned or the detector cannot be loaded; see its `code`.
+    """
     *_, last = scan_in_stages(path, settings, detector=detector, progress=progress)
     if last.scan is None:
-        raise RuntimeError("the last stage is a whole scan")
+        raise RuntimeError("the last stage must hold the scan")
     return last.scan
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is known so far: first the key frames, then the faces, then all of it."""
+    """An intermediate result: first the key frames, then also the people, then also the scan."""
 
     video: VideoInfo
     key_frames: tuple[KeyFrame, ...]
@@ -50,7 +60,7 @@ def scan_in_stages(
     detector: Scorer | None = None,
     progress: Progress = silent,
 ) -> Iterator[Stage]:
-    """The scan, each stage as soon as it is done."""
+    """Scan as `scan` does, and yield each stage as soon as it is complete."""
     settings = settings or Settings()
     timings: dict[str, float] = {}
     began = time.perf_counter()
@@ -93,7 +103,11 @@ def scan_in_stages(
 
 
 def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Face]:
-    """The scored face nearest to a time, or the most suspicious one of who decided the verdict."""
+    """The scored face nearest to a time; without a time, the deciding person's most suspicious one.
+
+    Raises:
+        UserError: `no_face_at_time` or `unfit_face`.
+    """
     scored = [(person, s) for person in found.people for s in person.scores]
     if not scored:
         if found.people:
@@ -116,9 +130,9 @@ def find_face(found: Scan, time: float | None = None) -> tuple[PersonVerdict, Fa
 def _score(
     detector: Scorer, people: list[Person], settings: Settings, progress: Progress
 ) -> list[PersonVerdict]:
-    """All people's fit faces in one go, then each person's share of the logits.
+    """Score all fit faces in batches, then judge each person by their logits.
 
-    A network that judges sequences gets one person at a time.
+    A recurrent network gets one person's faces at a time.
     """
     each = [[face for face in person.faces if face.unfit is None] for person in people]
     fit = [face for faces in each for face in faces]
@@ -142,7 +156,7 @@ def _score(
 
 @dataclass(frozen=True)
 class _Watched:
-    """A clip's key frames, as often as they are gone through."""
+    """A clip's key frames as an iterable that reports progress; it can be iterated repeatedly."""
 
     seen: Look
     progress: Progress

@@ -57,7 +57,7 @@ def show_probability(value: float, form: str = ".0%") -> str:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says of a clip. A still image is a clip of one frame."""
+    """Properties of a clip. A still image is a clip of one frame."""
 
     path: str
     width: int
@@ -82,7 +82,7 @@ class Frame:
     luma: np.ndarray = field(repr=False, compare=False)
     """Brightness at reduced size, uint8, for differences."""
     load: Callable[..., Image] | None = field(repr=False, compare=False)
-    """Makes the RGB image, at full size or at most so many pixels long; None once let go."""
+    """Makes the RGB image, at full size or at most the given side; None after release."""
 
     @property
     def image(self) -> Image:
@@ -92,13 +92,13 @@ class Frame:
     def shrink(self, side: int | None) -> Image:
         """The RGB image, at most `side` pixels long."""
         if self.load is None:
-            raise ValueError(f"frame {self.index} was let go")
+            raise ValueError(f"frame {self.index} was released")
         return self.load() if side is None else self.load(side)
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A frame chosen to be looked at."""
+    """A frame that is searched for faces."""
 
     index: int
     time: float
@@ -128,11 +128,11 @@ class Face:
     crop: Image = field(repr=False, compare=False)
     """Square, cut from the full-size frame with the margin the checkpoint asks for."""
     crop_box: Box = (0, 0, 0, 0)
-    """Where the crop lies in the frame; it may reach beyond the frame's edge."""
+    """The crop's box in the frame; it may reach beyond the frame's edge."""
     appearance: np.ndarray = field(
         default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False
     )
-    """What the person looks like, as a vector: for telling people apart, never for the verdict."""
+    """The face's descriptor: tells people apart, never enters the verdict."""
     unfit: str | None = None
     """Why this face cannot be judged; None when it can."""
 
@@ -158,17 +158,17 @@ class Calibration:
     calibrated: bool = False
     """False when the numbers above are defaults, not measured."""
     real_logits: tuple[float, ...] = ()
-    """The logits of the genuine validation clips: what the natural frequencies are counted in."""
+    """The logits of the genuine validation clips, from which natural frequencies are counted."""
     signs: tuple[str, ...] = SIGNS[:1]
-    """What the network's logits speak of, in their order."""
+    """The sign that each of the network's logits stands for, in order."""
     crowd: float = 0.0
-    """How much the upper threshold rises, in calibrated logits, times the logarithm of how many
-    people are judged: the more there are, the likelier one of them raises a false alarm."""
+    """The upper threshold, as a calibrated logit, rises by this times the logarithm of the number
+    of people judged: the more people, the likelier a false alarm for one of them."""
 
 
 @dataclass(frozen=True)
 class FaceScore:
-    """What the detector says of one face."""
+    """The detector's score of one face."""
 
     face: Face
     logit: float
@@ -182,7 +182,7 @@ class FaceScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer, for a person or a clip."""
+    """The verdict on a person or a clip."""
 
     label: Label
     probability: float | None
@@ -191,12 +191,12 @@ class Verdict:
     signs: dict[str, float] = field(default_factory=dict, compare=False)
     """The probability of each kind of traces; the largest is `probability`."""
     person: int | None = None
-    """Of a clip: the person whose verdict it is."""
+    """For a clip: the id of the person whose verdict it is."""
 
 
 @dataclass(frozen=True)
 class PersonVerdict:
-    """The answer for one person, with what it rests on."""
+    """The verdict on one person, with the scores of their faces."""
 
     person: Person
     scores: tuple[FaceScore, ...]
@@ -205,22 +205,22 @@ class PersonVerdict:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Where the network found its evidence for manipulation."""
+    """A map of the evidence for manipulation in one face."""
 
     method: str
     face: Face
     values: np.ndarray = field(repr=False, compare=False)
-    """Float32 at crop resolution; the peak is the face's probability: weak suspicion, weak map."""
+    """Float32 at crop resolution; the peak is the face's probability."""
     trust: dict[str, Any] = field(default_factory=dict, compare=False)
     regions: dict[str, float] = field(default_factory=dict, compare=False)
     """Share of the map's mass on each region of the face; sums to 1."""
     sign: str = ""
-    """Which kind of traces the map is of."""
+    """The sign whose evidence the map shows."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which network judged, and where its weights came from."""
+    """The network that was used, and where its weights came from."""
 
     name: str
     source: str
@@ -233,19 +233,19 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file says of its own making."""
+    """A statement in the file about how it was made."""
 
     kind: str
     """generated, altered or captured."""
     who: str
-    """The program that did it, empty where the file does not say."""
+    """The program that made it; empty if the file does not say."""
     where: str
-    """The place in the file: Content Credentials, XMP, EXIF, …"""
+    """Where the statement is: Content Credentials, XMP, EXIF, …"""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the file says of itself. It never enters the verdict."""
+    """What the file states about its origin. It never enters the verdict."""
 
     sha256: str
     content_credentials: str
@@ -253,12 +253,12 @@ class Provenance:
     signer: str | None
     container: dict[str, str]
     statements: tuple[Statement, ...] = ()
-    """How the file says that it was made."""
+    """The file's statements about how it was made."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything a scan found."""
+    """The result of a scan."""
 
     video: VideoInfo
     key_frames: tuple[KeyFrame, ...]

@@ -1,4 +1,4 @@
-"""Crops -> logits. The network with its normalisation and calibration, and no state beside them."""
+"""Crops -> logits: a network with its calibration, stateless."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,11 +16,11 @@ from detector.records import Calibration, Image, ModelInfo
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 BATCH = 16  # crops a forward pass on a GPU
-CPU_BATCH = 4  # and on a core, whose cache holds no more
+CPU_BATCH = 4  # crops a forward pass on a CPU core, limited by its cache
 
 
 def choose_device(wanted: str = "auto") -> str:
-    """cuda, mps or cpu; a UserError when the one asked for is not there."""
+    """cuda, mps or cpu; raises UserError `no_device` if the wanted one is missing."""
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -34,7 +34,7 @@ def choose_device(wanted: str = "auto") -> str:
 
 
 def has_fast_half(device: torch.device) -> bool:
-    """Whether half precision is faster: on a GPU, and on a CPU with bf16 instructions."""
+    """Whether bf16 is fast: on a GPU, and on a CPU with bf16 instructions."""
     if device.type == "cpu":
         features = torch.cpu.get_capabilities()
         return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
@@ -42,25 +42,25 @@ def has_fast_half(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, half: bool = True) -> AbstractContextManager[object]:
-    """bf16 where it is fast, nothing elsewhere."""
+    """A context that computes in bf16 where that is fast."""
     if half and has_fast_half(device):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
-def place(module: Module, device: torch.device | str = "cpu") -> Module:
-    """A network on a device, its weights in the memory order that is fastest."""
+def to_device(module: Module, device: torch.device | str = "cpu") -> Module:
+    """Move a network to a device, in channels-last memory order, which is fastest."""
     return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def to_tensor(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(n, 3, h, w) uint8 -> float, 0..1, on the device, in the memory order that is fastest."""
+    """(n, 3, h, w) uint8 -> float in 0..1 on the device, in channels-last memory order."""
     moved = pictures.to(device, non_blocking=True).float().div_(255)
     return moved.contiguous(memory_format=torch.channels_last)
 
 
 class Scorer(Protocol):
-    """What a scan needs of a detector."""
+    """What a scan needs: a Detector, an Ensemble or another class with these members."""
 
     @property
     def info(self) -> ModelInfo: ...  # noqa: D102
@@ -79,23 +79,23 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Detector:
-    """A network ready to judge."""
+    """A network with its calibration and crop margin."""
 
     info: ModelInfo
     network: Network = field(repr=False)
     calibration: Calibration
     margin: float
-    """Share of the face's box that crops show around it, as the network learned."""
+    """Share of the face's box that crops show around it, as in training."""
     device: torch.device
 
     @property
     def finder_device(self) -> str:
-        """Where faces are looked for: MTCNN runs on CUDA and the CPU, not on MPS."""
+        """The device of the face finder: MTCNN runs on CUDA and the CPU, not on MPS."""
         return "cuda" if self.device.type == "cuda" else "cpu"
 
     @property
     def in_sequence(self) -> bool:
-        """Whether the crops of a call are one person's, in order, and judged together."""
+        """Whether a call takes one person's crops in order, which are judged together."""
         return self.network.in_sequence
 
     @property
@@ -109,16 +109,16 @@ class Detector:
         return self.network.architecture.side
 
     def prepare(self, crops: Sequence[Image]) -> torch.Tensor:
-        """Crops of any size -> what the network sees, (n, 3, side, side), 0..1."""
+        """Crops of any size -> the network's input, (n, 3, side, side) float in 0..1."""
         sized = np.stack([resize(crop, self.side, self.side) for crop in crops])
         return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), self.device)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The largest logit of each crop, (n,)."""
+        """The largest logit of each crop over the signs, (n,)."""
         return self.answer(crops, mirror=mirror).max(1)
 
     def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The logits, (n, signs); with `mirror` averaged with those of the mirror image."""
+        """The logits, (n, signs); with `mirror`, averaged with those of the mirrored crops."""
         if not crops:
             return np.zeros((0, len(self.network.architecture.signs)), np.float32)
         logits = []
@@ -144,12 +144,14 @@ class Ensemble:
 
     @classmethod
     def join(cls, name: str, members: Sequence[Detector]) -> "Ensemble":
-        """An ensemble under a name; its thresholds are the means of its members'."""
+        """Make an ensemble; its thresholds are the means of its members' thresholds."""
         if not members:
             raise UserError("unknown_model", f"The ensemble {name} has no members.")
         margins = {m.margin for m in members}
         if len(margins) > 1:
-            raise UserError("weights_mismatch", f"The members of {name} want different crops.")
+            raise UserError(
+                "weights_mismatch", f"The members of {name} use different crop margins."
+            )
         ours = [m.calibration for m in members]
         if len({c.signs for c in ours}) > 1:
             raise UserError("weights_mismatch", f"The members of {name} look for different signs.")
@@ -175,12 +177,12 @@ class Ensemble:
 
     @property
     def finder_device(self) -> str:
-        """Where faces are looked for."""
+        """The device of the face finder."""
         return self.members[0].finder_device
 
     @property
     def in_sequence(self) -> bool:
-        """Whether a member judges a person's crops together."""
+        """Whether any member judges a person's crops together."""
         return any(m.in_sequence for m in self.members)
 
     @property
@@ -189,7 +191,7 @@ class Ensemble:
         return self.members[0].batch
 
     def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The largest of each crop's mean logits, (n,)."""
+        """The largest mean logit of each crop over the signs, (n,)."""
         return self.answer(crops, mirror=mirror).max(1)
 
     def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Logits -> probability, interval, label: for a face, a person, a clip. Pure, without torch."""
+"""Logits -> probability, interval and label of a face, a person and a clip. Pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +16,10 @@ from detector.records import (
     Verdict,
 )
 
-FRAMES_PER_OPINION = 3  # neighbouring key frames show nearly the same: three count as one opinion
-USUAL_SPREAD = 0.51  # temperatures between frames of one clip; stands in where there are few
-SPREAD_WEIGHT = 3  # frames that this prior spread counts for
-MEDIAN_SPREAD = 1.2533  # of a median, in deviations of a mean: the root of pi / 2
+FRAMES_PER_OBSERVATION = 3  # key frames are correlated: three count as one observation
+PRIOR_DEVIATION = 0.51  # deviation of logits within a clip, in temperatures; a prior for few frames
+PRIOR_WEIGHT = 3  # number of frames that this prior counts for
+MEDIAN_DEVIATION = 1.2533  # standard error of a median relative to that of a mean: root of pi / 2
 CONFIDENCE = 1.96  # standard deviations on either side: 95 %
 FEWEST_FACES = 3  # a person seen less often does not decide a clip alone
 
@@ -31,30 +31,30 @@ def to_probability(logit: float, calibration: Calibration) -> float:
 
 
 def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
-    """The median logit and its 95 % interval, wider the fewer the frames and the more they differ.
+    """(median, low, high): the median logit and its 95 % interval.
 
-    Networks differ in how far apart their logits lie, so what is usual is told in temperatures.
-    Spurious evidence comes in bursts (a blink, a turn of the head) and moves a mean, not a median.
-    Of several signs, (n, signs), it is the one whose median is highest.
+    The interval is wider for fewer frames and for frames that disagree. A median is used because
+    spurious evidence comes in bursts (a blink, a turn of the head), which would shift a mean. Of
+    logits (n, signs), the sign with the highest median is taken.
     """
     logits = strongest_sign(logits)
     middle = float(np.median(logits))
-    usual = USUAL_SPREAD * calibration.temperature
-    squares = float(((logits - logits.mean()) ** 2).sum()) + SPREAD_WEIGHT * usual**2
-    spread = MEDIAN_SPREAD * np.sqrt(squares / (len(logits) - 1 + SPREAD_WEIGHT))
-    reach = CONFIDENCE * spread / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OPINION))
+    usual = PRIOR_DEVIATION * calibration.temperature
+    squares = float(((logits - logits.mean()) ** 2).sum()) + PRIOR_WEIGHT * usual**2
+    deviation = MEDIAN_DEVIATION * np.sqrt(squares / (len(logits) - 1 + PRIOR_WEIGHT))
+    reach = CONFIDENCE * deviation / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OBSERVATION))
     return middle, middle - float(reach), middle + float(reach)
 
 
 def strongest_sign(logits: np.ndarray) -> np.ndarray:
-    """Of logits (n, signs), those of the sign whose median is highest, (n,)."""
+    """The logits, (n,), of the sign with the highest median, from logits (n, signs) or (n,)."""
     if logits.ndim == 1:
         return logits
     return logits[:, int(np.median(logits, axis=0).argmax())]
 
 
 def median_probability(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
-    """The median and its interval as calibrated probabilities."""
+    """`median_interval` as calibrated probabilities."""
     middle, low, high = (
         to_probability(x, calibration) for x in median_interval(logits, calibration)
     )
@@ -66,9 +66,9 @@ def judge_people(
     logits: Sequence[Sequence[float] | np.ndarray],
     calibration: Calibration,
 ) -> list[PersonVerdict]:
-    """Each person's verdict, in the light of how many people there are and how long each is seen.
+    """Judge every person, given how many people there are and how often each is seen.
 
-    `logits` are, person by person, those of the fit faces in order.
+    `logits` holds, for each person, the logits of the fit faces in order.
     """
     counts = [len(each) for each in logits]
     enough, judged = fewest_faces(counts), count_judged(counts)
@@ -79,12 +79,12 @@ def judge_people(
 
 
 def fewest_faces(counts: Sequence[int]) -> int:
-    """In how many frames a person must be seen to be judged; a clip of few frames asks for less."""
+    """The number of faces a person needs to be judged; lower if no person has more."""
     return max(1, min(FEWEST_FACES, max(counts, default=0)))
 
 
 def count_judged(counts: Sequence[int]) -> int:
-    """How many people are seen often enough, of the number of each one's faces."""
+    """The number of people with enough faces, given each person's number of faces."""
     return sum(count >= fewest_faces(counts) for count in counts)
 
 
@@ -96,10 +96,14 @@ def judge_person(
     people: int = 1,
     brief: bool = False,
 ) -> PersonVerdict:
-    """What the logits of a person's fit faces, (n,) or (n, signs), in order, amount to.
+    """Judge one person.
 
-    The more `people` are judged beside, the further the evidence must reach. Who is seen only in
-    `brief`, where others last, is neither accused nor cleared.
+    Args:
+        person: the person.
+        logits: those of the person's fit faces in order, (n,) or (n, signs).
+        calibration: the detector's.
+        people: the number of people judged in the clip; the upper threshold rises with it.
+        brief: the person is seen too rarely, compared with others: the verdict is inconclusive.
     """
     fit = [face for face in person.faces if face.unfit is None]
     if len(fit) != len(logits):
@@ -145,7 +149,7 @@ def _signs(logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
 
 
 def choose_label(interval: tuple[float, float], calibration: Calibration, people: int = 1) -> Label:
-    """The label that an interval and the thresholds give, where so many people were judged."""
+    """The label for an interval of probabilities, when this many people are judged."""
     if not calibration.calibrated:
         return Label.INCONCLUSIVE
     if interval[0] > raised_threshold(calibration, people):
@@ -156,7 +160,7 @@ def choose_label(interval: tuple[float, float], calibration: Calibration, people
 
 
 def raised_threshold(calibration: Calibration, people: int) -> float:
-    """The upper threshold where so many people were judged, as a probability."""
+    """The upper threshold, as a probability, when this many people are judged."""
     upper = np.log(calibration.upper / (1 - calibration.upper))
     return float(1 / (1 + np.exp(-(upper + calibration.crowd * np.log(max(1, people))))))
 

@@ -1,7 +1,7 @@
-"""Name or path -> a verified checkpoint. The only importer of huggingface_hub.
+"""Checkpoints: find, verify, load, write and upload them. The only importer of huggingface_hub.
 
-A checkpoint is one safetensors file whose header says everything about it. Looked for in this
-order: the path given, `weights/`, the Hub's cache, the Hub. Never a silent substitute.
+A checkpoint is one safetensors file with its metadata in its header. It is looked for in this
+order: the given path, `weights/`, the Hub's cache, the Hub. Nothing is ever substituted silently.
 """
 
 import json
@@ -24,22 +24,22 @@ from safetensors.torch import save
 from detector.architectures import ARCHITECTURES, Network, build_network, find_architecture
 from detector.assets import find_folder
 from detector.errors import UserError
-from detector.faces import MARGIN
+from detector.faces import CROP_MARGIN
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration, ModelInfo
-from detector.scoring import Detector, Ensemble, choose_device, place
+from detector.scoring import Detector, Ensemble, choose_device, to_device
 
 FOLDER = find_folder("weights")
 HEADER = "unmask"  # the key of the header that holds the metadata
 CLASSES = ("real", "fake")
-GOLDEN = "golden."  # prefix of the tensors that are no weights
+GOLDEN = "golden."  # prefix of the self-test's tensors, which are not weights
 GOLDEN_TOLERANCE = 0.05  # logits; kernels of other processors round differently
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified file."""
+    """A checkpoint file and its metadata."""
 
     name: str
     path: Path
@@ -51,7 +51,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue says of a model."""
+    """A model in the catalogue."""
 
     name: str
     architecture: str
@@ -61,19 +61,19 @@ class Entry:
     repository: str | None = None
     revision: str | None = None
     members: tuple[str, ...] = ()
-    """For an ensemble, the models it averages."""
+    """The models that an ensemble averages."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """weights/catalogue.json."""
+    """The content of weights/catalogue.json."""
 
     default: str
     entries: dict[str, Entry]
     folder: Path
 
     def find(self, name: str) -> Entry:
-        """The entry of a model; `default` names the app's own choice."""
+        """A model's entry; `default` is the model that the app uses unless told otherwise."""
         wanted = self.default if name == "default" else name
         if wanted not in self.entries:
             known = ", ".join(self.entries)
@@ -83,7 +83,7 @@ class Catalogue:
 
 @cache
 def read_catalogue(folder: Path = FOLDER) -> Catalogue:
-    """The catalogue of a folder of weights."""
+    """Read catalogue.json of a folder of weights."""
     stored = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
     entries = {
         name: Entry(
@@ -112,7 +112,7 @@ def list_models(*, installed: bool = False) -> list[str]:
 
 
 def golden_input(side: int) -> np.ndarray:
-    """A picture that every machine draws alike: (1, side, side, 3) uint8."""
+    """The picture of the self-test, the same on every machine: (1, side, side, 3) uint8."""
     y, x = np.mgrid[0:side, 0:side].astype(np.int64)
     rings = ((x - side // 2) ** 2 + (y - side // 3) ** 2) // max(1, side // 4)
     picture = np.stack([(rings * 3) % 256, (x * 5 + rings) % 256, (y * 7 + x) % 256], axis=-1)
@@ -134,10 +134,14 @@ def save_checkpoint(
     calibration: Calibration | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a network as fp16 safetensors that explains itself; its sha256.
+    """Write a network as an fp16 safetensors file with metadata, and return its sha256.
 
-    `about` is what else the header should say: training data, steps, figures, licence. The file
-    replaces another of the same name only once it is whole.
+    Args:
+        path: the file; an existing one is replaced only after the new one is complete.
+        network: the network.
+        margin: share of the face's box that crops show around it.
+        calibration: temperature, bias and thresholds; uncalibrated by default.
+        about: further metadata: training data, figures, licence.
     """
     architecture = network.architecture
     network = network.cpu()
@@ -179,9 +183,9 @@ def recalibrate(
     figures: Mapping[str, Any],
     scales: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """Write a checkpoint again with another calibration and the figures that go with it.
+    """Write a copy of a checkpoint with another calibration and its figures; its sha256.
 
-    `scales` are temperature and bias of each sign: they become part of the last layer.
+    `scales` are a temperature and a bias for each sign; they are folded into the last layer.
     """
     network = load_network(checkpoint)
     if scales:
@@ -205,9 +209,10 @@ def recalibrate(
 
 
 def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
-    """The mean of several checkpoints' weights, uncalibrated, as one checkpoint; its sha256.
+    """Write the mean of several checkpoints' weights, uncalibrated; its sha256.
 
-    They must be of one kind and have started alike, or the mean is worth nothing: measure it.
+    The checkpoints must share the architecture, and should share the weights that training began
+    with: the mean of unrelated networks is useless.
     """
     first = checkpoints[0].metadata
     for other in checkpoints[1:]:
@@ -229,7 +234,7 @@ def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
 
 
 def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint's header keeps of an evaluation."""
+    """The figures of an evaluation that are stored in the checkpoint."""
     return {
         "video AUC": figures["auc"],
         **{f"video AUC, {kind}": value for kind, value in figures["auc_by_kind"].items()},
@@ -238,10 +243,12 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def convert_state(source: Path, architecture: str, path: Path, *, margin: float = MARGIN) -> str:
-    """A bare state of tensors (.pth or .safetensors, no code) -> a checkpoint; its sha256.
+def convert_state(
+    source: Path, architecture: str, path: Path, *, margin: float = CROP_MARGIN
+) -> str:
+    """Convert a plain state dict (.pth or .safetensors) into a checkpoint; its sha256.
 
-    Prefixes that training frameworks put before the names are taken off.
+    The prefixes `module.` and `backbone.` are removed from the names.
     """
     if not source.is_file():
         raise UserError("missing_file", f"There is no file {source}.")
@@ -260,7 +267,7 @@ def convert_state(source: Path, architecture: str, path: Path, *, margin: float 
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically; raises UserError `disk_full`."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -272,17 +279,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What a checkpoint's header says of it."""
+    """Read a checkpoint's metadata; raises UserError `weights_corrupt` or `weights_mismatch`."""
     try:
         with safe_open(path, "pt") as opened:
             stored = (opened.metadata() or {}).get(HEADER)
         metadata = json.loads(stored) if stored else None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            "weights_corrupt", f"{path} is damaged or no safetensors file: {error}."
+            "weights_corrupt", f"{path} is damaged or not a safetensors file: {error}."
         ) from error
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
-        raise UserError("weights_mismatch", f"{path} is no checkpoint of this program.")
+        raise UserError("weights_mismatch", f"{path} is not a checkpoint of this program.")
     if tuple(metadata.get("classes", ())) != CLASSES:
         raise UserError("weights_mismatch", f"{path} tells other classes apart than {CLASSES}.")
     return metadata
@@ -295,7 +302,18 @@ def resolve_weights(
     download: bool = True,
     catalogue: Catalogue | None = None,
 ) -> Checkpoint:
-    """The verified checkpoint of a model, or a UserError that says how to get one."""
+    """Find a model's checkpoint and check its hash.
+
+    Args:
+        name: a model of the catalogue, or `default`.
+        path: a checkpoint file to use in place of the catalogue's.
+        download: fetch it from the Hub if it is not on this machine.
+        catalogue: another catalogue than the embedded one.
+
+    Raises:
+        UserError: `missing_file`, `unknown_model`, `no_weights`, `no_network`, `weights_corrupt`,
+            `weights_mismatch`; the message says what to do.
+    """
     if path is not None:
         given = Path(path)
         if not given.is_file():
@@ -359,7 +377,7 @@ def _fetch(entry: Entry, download: bool) -> tuple[Path, str]:
 
 
 def find_source(entry: Entry, catalogue: Catalogue | None = None) -> str | None:
-    """Where a model's weights lie on this machine: embedded, cache, or ensemble; None without."""
+    """Where a model's weights are: embedded, cache or ensemble; None if not on this machine."""
     catalogue = catalogue or read_catalogue()
     if entry.members:
         found = [find_source(catalogue.find(m), catalogue) for m in entry.members]
@@ -371,7 +389,7 @@ def find_source(entry: Entry, catalogue: Catalogue | None = None) -> str | None:
 
 
 def load_network(checkpoint: Checkpoint) -> Network:
-    """The network of a checkpoint, ready to judge."""
+    """Build a checkpoint's network and load its weights, in evaluation mode."""
     metadata = checkpoint.metadata
     if metadata["architecture"] not in ARCHITECTURES:
         raise UserError(
@@ -382,7 +400,7 @@ def load_network(checkpoint: Checkpoint) -> Network:
         tuple(metadata["mean"]) == architecture.mean and tuple(metadata["std"]) == architecture.std
     )
     if not same:
-        raise UserError("weights_mismatch", f"{checkpoint.path} was normalised differently.")
+        raise UserError("weights_mismatch", f"{checkpoint.path} expects another normalisation.")
     network = build_network(
         architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast"),
         signs=tuple(metadata.get("signs", SIGNS[:1])),
@@ -410,11 +428,11 @@ def _fill(network: Network, tensors: Mapping[str, torch.Tensor], path: Path) -> 
             f"{path} does not fit {network.architecture.title}: {first[:200]}",
         ) from error
     if not all(bool(torch.isfinite(t).all()) for t in weights.values() if t.is_floating_point()):
-        raise UserError("weights_corrupt", f"{path} holds numbers that are not finite.")
+        raise UserError("weights_corrupt", f"{path} contains numbers that are not finite.")
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> float:
-    """Run a checkpoint on the golden input it carries; how far the logit is off."""
+    """Run a checkpoint's self-test; the difference from the logit stored with it."""
     tensors = _read_tensors(checkpoint.path)
     if GOLDEN + "input" not in tensors:
         raise UserError("weights_mismatch", f"{checkpoint.path} carries no golden input.")
@@ -436,7 +454,17 @@ def load_detector(
     device: str = "auto",
     catalogue: Catalogue | None = None,
 ) -> Detector | Ensemble:
-    """A detector, or an ensemble of them, by name or from a file."""
+    """Load a detector or an ensemble.
+
+    Args:
+        name: a model of the catalogue, or `default`.
+        weights: a checkpoint file to use in place of the catalogue's.
+        device: auto, cpu, cuda or mps.
+        catalogue: another catalogue than the embedded one.
+
+    Raises:
+        UserError: see `resolve_weights`; `no_device`.
+    """
     chosen = torch.device(choose_device(device))
     if weights is None:
         catalogue = catalogue or read_catalogue()
@@ -448,7 +476,7 @@ def load_detector(
             ]
             return Ensemble.join(entry.name, [m for m in members if isinstance(m, Detector)])
     checkpoint = resolve_weights(name, weights, catalogue=catalogue)
-    network = place(load_network(checkpoint), chosen)
+    network = to_device(load_network(checkpoint), chosen)
     stored = dict(checkpoint.metadata["calibration"])
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
     stored["signs"] = network.architecture.signs
@@ -461,7 +489,7 @@ def load_detector(
 
 
 def push_checkpoint(path: Path, repository: str, token: str | None) -> str:
-    """Upload a checkpoint and the model card beside it; the address of the commit."""
+    """Upload a checkpoint and the MODEL_CARD.md beside it; the URL of the commit."""
     if not token:
         raise UserError("no_token", "Set HF_TOKEN to a token that may write to the repository.")
     read_metadata(path)

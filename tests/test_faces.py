@@ -4,7 +4,7 @@ import pytest
 from clips import make_face, other_portrait, portrait, texture
 from facenet_pytorch import MTCNN
 
-from detector.faces import MARGIN, FaceFinder, cut, group_people, square_around
+from detector.faces import CROP_MARGIN, FaceFinder, cut, group_people, square_around
 from detector.records import Face, Image, KeyFrame
 
 FACE = (178, 62, 270, 180)  # of the portrait, by eye
@@ -41,7 +41,7 @@ def test_crop_is_square_and_centred(finder: FaceFinder) -> None:
     (face,) = find(finder, portrait())
     left, top, right, bottom = face.crop_box
     assert right - left == bottom - top == face.crop.shape[0] == face.crop.shape[1]
-    assert right - left == pytest.approx((1 + MARGIN) * (face.box[3] - face.box[1]), abs=2)
+    assert right - left == pytest.approx((1 + CROP_MARGIN) * (face.box[3] - face.box[1]), abs=2)
     assert (left + right) / 2 == pytest.approx((face.box[0] + face.box[2]) / 2, abs=1)
     assert np.array_equal(face.crop, portrait()[top:bottom, left:right])
 

@@ -7,7 +7,7 @@ from clips import drift, texture, write_clip
 from scipy.signal import find_peaks
 
 from detector import keyframes
-from detector.keyframes import choose_frames, measure_difference, select_key_frames
+from detector.keyframes import choose_frames, measure_difference
 from detector.records import Frame
 from detector.video import read_frames
 
@@ -27,7 +27,7 @@ def shots(lengths: list[int]) -> tuple[list[np.ndarray], list[int]]:
 def test_every_cut_is_found(tmp_path: Path, lengths: list[int]) -> None:
     frames, cuts = shots(lengths)
     path = write_clip(tmp_path / "cuts.mp4", frames)
-    chosen = [k.index for k in select_key_frames(read_frames(path), count=16)]
+    chosen = [k.index for k in list(choose_frames(read_frames(path), count=16).key_frames())]
     for cut in cuts:
         assert min(abs(index - cut) for index in chosen) <= 1
     assert len(chosen) == len(set(chosen)) == 16
@@ -37,14 +37,16 @@ def test_every_cut_is_found(tmp_path: Path, lengths: list[int]) -> None:
 def test_cross_fade_is_covered_evenly(tmp_path: Path) -> None:
     first, second = texture(1).astype(float), texture(2).astype(float)
     frames = [(first * (1 - a) + second * a).astype(np.uint8) for a in np.linspace(0, 1, 120)]
-    chosen = select_key_frames(read_frames(write_clip(tmp_path / "fade.mp4", frames)), count=12)
+    chosen = list(
+        choose_frames(read_frames(write_clip(tmp_path / "fade.mp4", frames)), count=12).key_frames()
+    )
     assert len(chosen) == 12
     assert np.diff([0, *(k.index for k in chosen), 119]).max() <= 40
 
 
 def test_still_clip_is_covered_evenly(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "still.mp4", [texture(1)] * 90)
-    chosen = select_key_frames(read_frames(path), count=10)
+    chosen = list(choose_frames(read_frames(path), count=10).key_frames())
     assert len(chosen) == 10
     assert np.diff([0, *(k.index for k in chosen), 89]).max() <= 25
 
@@ -53,7 +55,7 @@ def test_still_clip_is_covered_evenly(tmp_path: Path) -> None:
 def test_fewer_frames_than_the_budget(tmp_path: Path, count: int) -> None:
     frames = drift(texture(1, 240, 180), count, 160, 120)
     path = write_clip(tmp_path / "short.mkv", frames, codec="ffv1", pixels="bgr0")
-    chosen = select_key_frames(read_frames(path), count=32)
+    chosen = list(choose_frames(read_frames(path), count=32).key_frames())
     assert [k.index for k in chosen] == list(range(count))
 
 
@@ -61,7 +63,7 @@ def test_times_are_exact(tmp_path: Path) -> None:
     rate = Fraction(30000, 1001)
     frames, _ = shots([20, 20])
     path = write_clip(tmp_path / "ntsc.mp4", frames, rate=rate)
-    for key_frame in select_key_frames(read_frames(path), count=8):
+    for key_frame in list(choose_frames(read_frames(path), count=8).key_frames()):
         assert key_frame.time == pytest.approx(float(key_frame.index / rate), abs=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Where the network looked, by the method of choice, and how far that picture can be trusted."""
+"""Heatmaps of the evidence in a face, by several methods, and tests of their reliability."""
 
 import copy
 import sys
@@ -54,10 +54,18 @@ def explain(
     person: Person | None = None,
     sign: str | None = None,
 ) -> Heatmap:
-    """The map of one face by one method; with `trust`, tested against chance and the others.
+    """Compute the heatmap of one face.
 
-    It explains the evidence for one `sign`, "pasted" or "drawn"; by default the one of which the
-    face shows more. A network that judges sequences sees the face among the others of its `person`.
+    Args:
+        detector: the detector whose logit is explained.
+        face: a face of a scan.
+        method: a key of METHODS.
+        trust: also test the map against random maps and the paper's other methods.
+        person: the face's person; a recurrent network needs the person's other faces.
+        sign: pasted or drawn; by default the sign with the larger logit.
+
+    Raises:
+        UserError: `unknown_method`, `unfit_face`, `bad_setting`.
     """
     check_method(method)
     check_fit(face)
@@ -78,7 +86,7 @@ def explain_all(
     person: Person | None = None,
     sign: str | None = None,
 ) -> dict[str, Heatmap]:
-    """The maps of one face by several methods, each with its trust figures."""
+    """The heatmaps of one face by several methods, each with its trust figures."""
     for method in methods:
         check_method(method)
     check_fit(face)
@@ -106,9 +114,9 @@ def explain_all(
 def explain_person(
     detector: Detector | Ensemble, person: Person, *, method: str = "gradcam"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean map over a person's fit faces, upright in the face's own coordinates; the mean face.
+    """(mean map, mean face) over a person's fit faces, aligned by their landmarks.
 
-    What is steady stays, what is accident fades.
+    Evidence that is in the same place in every frame remains; the rest averages out.
     """
     check_method(method)
     fit = [face for face in person.faces if face.unfit is None]
@@ -126,7 +134,7 @@ def explain_person(
 
 
 def check_method(method: str) -> None:
-    """Refuse a method that is not there."""
+    """Raise UserError `unknown_method` for an unknown name."""
     if method not in METHODS:
         raise UserError(
             "unknown_method", f"There is no method {method!r}. Known are: {', '.join(METHODS)}."
@@ -134,7 +142,7 @@ def check_method(method: str) -> None:
 
 
 def check_fit(face: Face) -> None:
-    """Refuse a face that the detector could not judge."""
+    """Raise UserError `unfit_face` for a face that the detector does not judge."""
     if face.unfit is not None:
         raise UserError("unfit_face", f"This face cannot be explained: it is {face.unfit}.")
 
@@ -142,7 +150,7 @@ def check_fit(face: Face) -> None:
 def _in_context(
     detector: Detector | Ensemble, face: Face, person: Person | None
 ) -> Detector | Ensemble:
-    """The detector as a function of this one face: one of sequences keeps the person's others."""
+    """The detector as a function of this face; a recurrent one keeps the person's others fixed."""
     if isinstance(detector, Ensemble):
         placed = tuple(_place_member(m, face, person) for m in detector.members)
         return replace(detector, members=placed)
@@ -154,16 +162,16 @@ def _place_member(detector: Detector, face: Face, person: Person | None) -> Dete
         return detector
     fit = [f for f in (person.faces if person else ()) if f.unfit is None]
     faces = fit if any(f is face for f in fit) else [face]
-    place = next(number for number, f in enumerate(faces) if f is face)
+    position = next(number for number, f in enumerate(faces) if f is face)
     pictures = detector.prepare([f.crop for f in faces])
-    network = InContext(detector.network.eval(), pictures, place)
+    network = InContext(detector.network.eval(), pictures, position)
     return replace(detector, network=network.eval())
 
 
 def _of_one_sign(
     detector: Detector | Ensemble, face: Face, sign: str | None
 ) -> tuple[Detector | Ensemble, str]:
-    """The detector as it answers for one sign alone, and which: the strongest one unless given."""
+    """(detector restricted to one sign, that sign); by default the sign with the larger logit."""
     signs = detector.calibration.signs
     if sign is None:
         sign = signs[int(detector.answer([face.crop], mirror=False)[0].argmax())]
@@ -191,7 +199,7 @@ def _mean_maps(
 ) -> dict[str, np.ndarray]:
     """Each method's map at the network's input size, averaged over an ensemble's members.
 
-    A member weighs as much as its logit does in the ensemble's.
+    Members are weighted as in the ensemble's logit.
     """
     members = _members(detector)
     side = members[0].side
@@ -222,9 +230,9 @@ def _suspicion(detector: Detector | Ensemble, face: Face) -> float:
 
 
 def _to_scale(values: np.ndarray, suspicion: float) -> np.ndarray:
-    """A map whose peak is the face's probability.
+    """Scale a map so that its peak equals the face's probability.
 
-    Methods measure in units of their own; the probability is the one that all faces share.
+    The methods' own units are not comparable between faces; the probability is.
     """
     peak = float(values.max())
     return values * (suspicion / peak) if peak > 0 else values

@@ -1,6 +1,7 @@
 """Grad-CAM, Grad-CAM++, Layer-CAM and HiRes-CAM, with the weights of pytorch-grad-cam.
 
-Its own call stretches every map to 0..1, which hides how strong it is: the pieces are called here.
+pytorch-grad-cam's own call scales every map to 0..1, which hides its strength. Its parts are
+therefore called one by one here.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from detector.explain.base import Method, evidence, graph_from, to_pixels
 
 
 def activation_method(kind: type[BaseCAM]) -> Method:
-    """A method that weights the last layer's channels by what their gradients say."""
+    """Make a method from a class of pytorch-grad-cam that weights channels by their gradients."""
 
     def explain(network: Network, pictures: torch.Tensor) -> np.ndarray:
         layer = network.explained_layer

@@ -1,7 +1,7 @@
-"""What all explanations share: the frozen network, the layer's hook, the way back to pixels.
+"""Parts that the explanation methods share: freezing, the layer's hook, resizing to pixels.
 
-A map always explains the evidence *for* manipulation, the logit of one sign, whatever the
-verdict; and it keeps its strength: a weak map stays weak beside a strong one.
+A map explains the evidence *for* manipulation, that is the logit of one sign, whatever the verdict.
+Maps are not normalised here: weak evidence gives a weak map.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ from torch import nn
 from detector.architectures import Network
 
 Method = Callable[[Network, torch.Tensor], np.ndarray]
-"""A network and pictures, (n, 3, side, side) in 0..1 -> maps, (n, side, side), 0 and up."""
+"""A network and pictures, (n, 3, side, side) in 0..1 -> maps, (n, side, side), not negative."""
 
 
 def evidence(output: torch.Tensor) -> torch.Tensor:
-    """What is explained: the logit of manipulation. For one logit grad-cam's own default is not."""
+    """The target to explain: the logit itself. grad-cam's default target does not fit one logit."""
     return output
 
 
 @contextmanager
 def frozen(network: Network) -> Iterator[Network]:
-    """The network for explaining: evaluation mode, no gradients for its weights."""
+    """Put the network into evaluation mode, without gradients for its weights, for a while."""
     was = [(p, p.requires_grad) for p in network.parameters()]
     try:
         for parameter, _ in was:
@@ -38,7 +38,7 @@ def frozen(network: Network) -> Iterator[Network]:
 
 @contextmanager
 def graph_from(layer: nn.Module) -> Iterator[None]:
-    """Gradients begin at this layer's output: what lies before it costs a forward pass alone."""
+    """Compute gradients only from this layer's output on: earlier layers need no backward pass."""
 
     def cut(module: nn.Module, given: object, output: torch.Tensor) -> torch.Tensor:
         return output.detach().requires_grad_()
@@ -51,6 +51,6 @@ def graph_from(layer: nn.Module) -> Iterator[None]:
 
 
 def to_pixels(maps: np.ndarray, side: int) -> np.ndarray:
-    """Maps of a layer, (n, h, w), at the picture's size; what speaks against is cut off at 0."""
+    """Resize a layer's maps, (n, h, w), to the picture's size; negative values become 0."""
     positive = np.maximum(maps, 0).astype(np.float32)
     return np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) for m in positive])

@@ -1,4 +1,4 @@
-"""Where on the face a map's mass lies, in numbers and in words."""
+"""How a map's mass is distributed over the regions of the face, in numbers and words."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ WORDS = {
 
 
 def landmarks_in_crop(face: Face, side: int) -> np.ndarray:
-    """The landmarks in the coordinates of a crop that is `side` wide."""
+    """The landmarks in the coordinates of a crop of `side` pixels."""
     left, top, right, _ = face.crop_box
     return (face.landmarks - [left, top]) * (side / max(1, right - left))
 
@@ -59,7 +59,7 @@ def share_regions(values: np.ndarray, face: Face) -> dict[str, float]:
 
 
 def describe_regions(shares: Mapping[str, float]) -> str:
-    """A sentence."""
+    """The shares of the largest regions as a sentence."""
     if not any(shares.values()):
         return "The map is empty: the network found no evidence for manipulation here."
     ranked = sorted(shares, key=lambda name: -shares[name])

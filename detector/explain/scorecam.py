@@ -1,8 +1,8 @@
 """Score-CAM, and Faster Score-CAM as the paper uses it.
 
-Faster Score-CAM masks the picture with the few channels that vary most, in batches, and weights
-each by the probability it leaves; the others are dropped. pytorch-grad-cam's full Score-CAM masks
-with every channel and weights by a softmax over channels; it is kept for comparison.
+Faster Score-CAM masks the picture with the few channels of highest variance, in batches, and
+weights each by the probability of the masked picture. pytorch-grad-cam's full Score-CAM uses every
+channel and a softmax over the weights; it is kept for comparison.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class FasterScoreCAM(ScoreCAM):
 
 
 def _masks(activations: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-    """Channels, (k, h, w), as masks from 0 to 1 at the picture's size, (k, 1, side, side)."""
+    """Channels, (k, h, w) -> masks in 0..1 at the picture's size, (k, 1, side, side)."""
     enlarged = torch.nn.functional.interpolate(
         activations[:, None].to(picture), size=picture.shape[-2:], mode="bilinear"
     )
@@ -57,13 +57,13 @@ def _masks(activations: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
 def faster_scorecam(
     network: Network, pictures: torch.Tensor, channels: int = CHANNELS
 ) -> np.ndarray:
-    """Ten forward passes in place of a thousand."""
+    """Faster Score-CAM with `channels` channels, that is as many forward passes."""
     kind = type("Chosen", (FasterScoreCAM,), {"channels": channels})
     return _run(kind, network, pictures)
 
 
 def scorecam(network: Network, pictures: torch.Tensor) -> np.ndarray:
-    """The full Score-CAM of pytorch-grad-cam: as many forward passes as the layer has channels."""
+    """pytorch-grad-cam's Score-CAM: one forward pass a channel of the layer."""
     return _run(ScoreCAM, network, pictures)
 
 
@@ -76,7 +76,9 @@ def _run(kind: type[ScoreCAM], network: Network, pictures: torch.Tensor) -> np.n
             seen(pictures)
             activations = seen.activations[0].float().numpy()
             seen.release()  # the masked passes need not be recorded
-            with contextlib.redirect_stderr(io.StringIO()):  # the full one draws a bar
+            with contextlib.redirect_stderr(
+                io.StringIO()
+            ):  # the full Score-CAM prints a progress bar
                 maps = cam.get_cam_image(
                     pictures, layer, [_as_float] * len(pictures), activations, None
                 )

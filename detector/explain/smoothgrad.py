@@ -14,7 +14,7 @@ BATCH = 10
 def smoothgrad(
     network: Network, pictures: torch.Tensor, *, noise: float = NOISE, seed: int = 0
 ) -> np.ndarray:
-    """The mean over noisy copies of the gradient's size, the largest of the three channels."""
+    """Mean absolute gradient over noisy copies, maximum over the colour channels."""
     generator = torch.Generator().manual_seed(seed)
     maps = []
     for picture in pictures:

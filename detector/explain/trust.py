@@ -1,9 +1,9 @@
-"""How far a map can be trusted: it is put to the test on the very face it explains.
+"""Reliability of a map, tested on the face that it explains.
 
-Deletion: blur the places a map calls important, and the evidence should fall fast (a small area
-under the curve). Insertion: show only them, and it should return fast (a large area). Both are
-compared with maps of smooth noise and with a map of the face's middle. Agreement is the mean rank
-correlation with the other methods, stability that with the map of the same face under faint noise.
+Deletion: blur the places that a map marks; the probability should fall fast (small area under the
+curve). Insertion: show only those places; it should rise fast (large area). Both are compared with
+random smooth maps and with a map of the centre. Agreement is the mean rank correlation with the
+other methods' maps, stability the rank correlation with the map of the same face under faint noise.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import cv2
 import numpy as np
 import torch
 
-STEPS = 8  # shares of the picture that are taken away in turn
+STEPS = 8  # steps of the deletion and insertion curves
 RANDOM_MAPS = 4
-BLUR = 0.08  # of the side: what stands where something was taken away
-NOISE = 0.02  # of the range: faint
-SIDE = 32  # maps are compared at this size: finer detail is interpolation
-MARGIN = 0.01  # a map must beat chance by this area
+BLUR = 0.08  # blur that replaces deleted places: standard deviation as a share of the side
+NOISE = 0.02  # standard deviation of the faint noise, of the range 0..1
+SIDE = 32  # size at which maps are compared; finer detail is interpolated anyway
+LEAST_GAIN = 0.01  # area by which a map must beat random maps
 
 Scorer = Callable[[torch.Tensor], np.ndarray]
 """Pictures, (n, 3, side, side) -> probabilities of manipulation."""
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, of two maps at coarse size; 0 where one of them is constant."""
+    """Spearman's rank correlation of two maps at coarse size; 0 if one is constant."""
     ranks = []
     for values in (first, second):
         small = cv2.resize(values.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -36,19 +36,19 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def random_map(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise, as coarse as a class activation map."""
+    """A random map, about as coarse as a class activation map."""
     noise = rng.standard_normal((7, 7)).astype(np.float32)
     return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def centre_map(side: int) -> np.ndarray:
-    """A hill in the middle of the crop, where the face is."""
+    """A Gaussian at the centre of the crop, where the face is."""
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     return np.exp(-(axis[None] ** 2 + axis[:, None] ** 2) / 0.3)
 
 
 def curves(picture: torch.Tensor, maps: list[np.ndarray], score: Scorer) -> np.ndarray:
-    """Areas under the deletion and insertion curves of each map, (n, 2)."""
+    """(area under the deletion curve, area under the insertion curve) of each map, (n, 2)."""
     side = picture.shape[-1]
     array = picture.permute(1, 2, 0).cpu().numpy()
     soft = cv2.GaussianBlur(array, (0, 0), side * BLUR)
@@ -56,7 +56,7 @@ def curves(picture: torch.Tensor, maps: list[np.ndarray], score: Scorer) -> np.n
     shares = np.arange(1, STEPS) / STEPS
     made = []
     for values in maps:
-        # Ties are broken in one fixed, random order, not along the rows.
+        # Ties are broken in a fixed random order instead of row by row.
         jitter = np.random.default_rng(0).random(values.shape)
         order = np.lexsort((jitter.ravel(), -values.ravel()))
         rank = np.empty(side * side, np.float32)
@@ -107,15 +107,15 @@ def judge_maps(
             "stability": rank_correlation(values, disturbed[name]),
             "reliable": bool(
                 values.max() > 0
-                and random[0] - deletion > MARGIN
-                and insertion - random[1] > MARGIN
+                and random[0] - deletion > LEAST_GAIN
+                and insertion - random[1] > LEAST_GAIN
             ),
         }
     return figures
 
 
 def describe_trust(figures: dict[str, float | bool]) -> str:
-    """The figures in a sentence."""
+    """The trust figures as sentences."""
     if figures["reliable"]:
         start = (
             "Checked: blurring the marked places weakens the evidence more than blurring random "

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import MARGIN, FaceFinder, group_people, resize
+from detector.faces import CROP_MARGIN, FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
 from detector.records import KeyFrame
 from detector.settings import Progress, Settings, silent
@@ -273,7 +273,7 @@ def prepare(
     *,
     key_frames: int = 32,
     frames: str = "key",
-    margin: float = MARGIN,
+    margin: float = CROP_MARGIN,
     workers: int = 1,
     ray: bool = False,
     progress: Progress = silent,
@@ -296,7 +296,7 @@ def prepare(
     if not sources:
         raise UserError("no_data", f"{root} holds nothing in the layout of {name}.")
     (out / "parts").mkdir(parents=True, exist_ok=True)
-    jobs = [Job(source, out, frames, key_frames, margin) for source in sources]
+    jobs = [CutJob(source, out, frames, key_frames, margin) for source in sources]
     rows: list[Row] = []
     for number, (made, complaint) in enumerate(spread(cut_source, jobs, workers=workers, ray=ray)):
         rows += made
@@ -328,7 +328,7 @@ def check_rows(rows: Sequence[Row]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Job:
+class CutJob:
     """One video to cut faces from."""
 
     source: Source
@@ -338,7 +338,7 @@ class Job:
     margin: float
 
 
-def cut_source(job: Job) -> tuple[list[Row], str | None]:
+def cut_source(job: CutJob) -> tuple[list[Row], str | None]:
     """The crops of one video, from its part file if it was cut before; or why there are none."""
     source, out = job.source, job.out
     key = hashlib.sha256(source.path.encode()).hexdigest()[:16]
@@ -354,7 +354,7 @@ def cut_source(job: Job) -> tuple[list[Row], str | None]:
     return rows, None if rows else f"{source.path}: no face"
 
 
-def _cut(job: Job, key: str) -> Iterator[Row]:
+def _cut(job: CutJob, key: str) -> Iterator[Row]:
     source, out = job.source, job.out
     row = Row(
         crop="", fake=int(source.fake), video=key, group="+".join(source.people),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from detector.records import Image
-from detector.scoring import has_fast_half, place
+from detector.scoring import has_fast_half, to_device
 from detector.settings import Progress, silent
 from detector.training.portraits import Portrait
 
@@ -65,7 +65,7 @@ class Decoder:
     """An autoencoder that re-makes RGB pictures of any size."""
 
     def __init__(self, network: Autoencoder) -> None:
-        self.network = place(network).eval()
+        self.network = to_device(network).eval()
 
     def remake(self, image: Image) -> Image:
         """The picture as the network draws it."""
@@ -141,8 +141,8 @@ def train_decoder(
     """An autoencoder that draws portraits, in its second half against a critic of patches."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = place(Autoencoder(kind, depth, latent))
-    critic = place(_critic())
+    network = to_device(Autoencoder(kind, depth, latent))
+    critic = to_device(_critic())
     ours = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.5, 0.99), weight_decay=0.0)
     theirs = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(ours, steps, eta_min=1e-4)

@@ -44,7 +44,7 @@ PER_CLIP = (
     "average_precision", "equal_error_rate", "accuracy", "precision", "recall", "f1", "brier",
     "calibration_error", "log_loss",
 )  # fmt: skip
-MARGIN = 0.02  # probability that thresholds keep from the clips they were set on
+THRESHOLD_MARGIN = 0.02  # distance of the thresholds from the clips that set them, probability
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,8 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
     )
     lows = sorted((median_probability(s.logits, whole)[1] for s in reals), reverse=True)
     highs = sorted(median_probability(s.logits, whole)[2] for s in fakes)
-    upper = lows[int(ALARM_BUDGET * len(lows))] + MARGIN
-    lower = highs[int(MISS_BUDGET * len(highs))] - MARGIN
+    upper = lows[int(ALARM_BUDGET * len(lows))] + THRESHOLD_MARGIN
+    lower = highs[int(MISS_BUDGET * len(highs))] - THRESHOLD_MARGIN
     upper = float(np.clip(upper, 0.5, 0.99))
     whole = replace(whole, crowd=tail_of([s.logit for s in reals]) / whole.temperature)
     return replace(whole, upper=upper, lower=float(np.clip(lower, 0.01, min(0.5, upper - 0.01))))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from detector.faces import MARGIN, resize
+from detector.faces import CROP_MARGIN, resize
 from detector.masks import part_mask
 from detector.records import Image
 from detector.training.blends import (
@@ -88,7 +88,7 @@ class Forger:
         portraits: Sequence[Portrait],
         *,
         side: int = 224,
-        margin: float = MARGIN,
+        margin: float = CROP_MARGIN,
         kinds: dict[str, float] | None = None,
         decoders: Sequence[Decoder] = (),
         degrade: bool = True,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from detector.errors import UserError
-from detector.faces import MARGIN
+from detector.faces import CROP_MARGIN
 from detector.records import SIGNS
 from detector.training.decoders import DECODERS
 from detector.training.forgery import KINDS
@@ -49,7 +49,7 @@ class Recipe:
     with wider crop margins the faces come out about as large as at full size."""
     mixed: Shares | None = None
     """What pairs are made of, for training on labelled faces of many sources plus forgeries."""
-    margin: float = MARGIN
+    margin: float = CROP_MARGIN
     """Crop margin: share of the face's box that is shown around it."""
     signs: tuple[str, ...] = SIGNS[:1]
     """The kinds of traces that the network tells apart."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.architectures import Network, build_network, load_imagenet_file
 from detector.errors import UserError
-from detector.faces import MARGIN
+from detector.faces import CROP_MARGIN
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index, split_crops_at_random
 from detector.training.decoders import make_decoders
@@ -114,7 +114,7 @@ def train_from_faces(
     side = network.architecture.side
     decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
     forger = Forger(
-        learned, side=side, margin=MARGIN, kinds=recipe.kinds, decoders=decoders,
+        learned, side=side, margin=CROP_MARGIN, kinds=recipe.kinds, decoders=decoders,
         degrade=recipe.degrade, encoded=recipe.encoded,
     )  # fmt: skip
 

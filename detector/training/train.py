@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detector.architectures import Network
 from detector.errors import UserError
-from detector.scoring import autocast, place, to_tensor
+from detector.scoring import autocast, to_device, to_tensor
 from detector.settings import Progress, silent
 from detector.training.metrics import auc
 
@@ -250,8 +250,8 @@ def _batches(
     process: Process,
 ) -> Iterator[Batch]:
     def share(number: int) -> TrainingSample:
-        block, place = divmod(number, each)
-        return make((block * process.count + process.rank) * each + place)
+        block, offset = divmod(number, each)
+        return make((block * process.count + process.rank) * each + offset)
 
     loader = DataLoader(
         Crops(share, start * each, settings.steps * each),
@@ -293,7 +293,7 @@ class _Run:
         import re
 
         self.settings, self.process, self.out = settings, process, out
-        self.network = place(network, process.device)
+        self.network = to_device(network, process.device)
         for name, parameter in self.network.named_parameters():
             if settings.frozen and re.search(settings.frozen, name):
                 parameter.requires_grad_(False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.faces import MARGIN, resize
+from detector.faces import CROP_MARGIN, resize
 from detector.records import SIGNS
 from detector.training.datasets import Row
 from detector.training.decoders import Decoder
@@ -32,8 +32,10 @@ def validate_forgeries(
     Gives the sets `held` (all pairs), `held_<kind>` for each kind of forgery, and `held_clean`
     (self-blends without degradation). With `frames`, a pair is two clips of as many frames.
     """
-    whole = Forger(held, side=side, margin=MARGIN, kinds=kinds, decoders=decoders)
-    clean = Forger(held, side=side, margin=MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False)
+    whole = Forger(held, side=side, margin=CROP_MARGIN, kinds=kinds, decoders=decoders)
+    clean = Forger(
+        held, side=side, margin=CROP_MARGIN, kinds={"self": 1.0}, degrade=False, jitter=False
+    )
 
     def make(forger: Forger, seed: int) -> list[Pair]:
         if frames:
