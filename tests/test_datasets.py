@@ -150,7 +150,7 @@ def test_splits_do_not_leak(tmp_path: Path) -> None:
     ]
     assert find_leaks(rows) == []
     assert {row.split for row in rows} >= {"train"}
-    assert any("two sides" in c for c in complaints)
+    assert any("two splits" in c for c in complaints)
     many = [row for row in rows for _ in range(20)]
     assert find_leaks(split_crops_at_random(many)) != []
 

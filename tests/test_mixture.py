@@ -126,7 +126,7 @@ def test_the_margin_is_chosen_around_the_box(index: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "left_out", "said"),
     [
-        ({"crop": "gone.png"}, [], "line 2: gone.png is not there"),
+        ({"crop": "gone.png"}, [], "line 2: gone.png does not exist"),
         ({"kind": "odd"}, [], "line 2: .* unknown kind 'odd'"),
         ({"fake": 1}, [], "called real, but fake is 1"),
         ({"right": 900}, [], "line 2: .* box outside its 120 x 120"),

@@ -1,1 +1,1 @@
-"""Making, training and measuring detectors. Nothing above imports from here."""
+"""Training and measuring detectors. No module outside this package, but the commands, uses it."""

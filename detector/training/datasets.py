@@ -1,8 +1,8 @@
 """Deepfake data sets in their own layouts -> one index of face crops.
 
-A reader lists a set's videos with their truth, their source (whatever must not stand on two sides)
-and the split its authors published, if they did. `prepare` cuts the faces once, in parallel, and
-goes on where it was after a kill. The index is one CSV file, the crops lie beside it.
+A reader lists a data set's videos with their labels, their people or sources (which must not be in
+two splits), and the published split if there is one. `prepare` cuts the faces once, in parallel;
+after a kill it continues. The index is a CSV file beside the crops.
 """
 
 import csv
@@ -30,7 +30,7 @@ FRAMES = "key", "even", "all"
 SPLITS = "train", "val", "test"
 SHARES = 0.8, 0.1, 0.1
 CROP_SIDE = 320  # pixels; larger crops are reduced
-QUALITY = 95  # of the JPEG that a crop is kept as
+QUALITY = 95  # JPEG quality of the crops
 LEAKS_SHOWN = 10  # names of people or sources found in more than one split
 FACEFORENSICS_METHODS = (
     "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection",
@@ -39,16 +39,16 @@ FACEFORENSICS_METHODS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A video, or a picture of a face, with its truth."""
+    """A video, or a picture of a face, with its label."""
 
     path: str
     fake: bool
     dataset: str
     method: str
     people: tuple[str, ...]
-    """Who or what it was made of: none of these may stand on two sides of a split."""
+    """The people or sources in it; none of them may be in two splits."""
     split: str | None = None
-    """The published one."""
+    """The published split."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Row:
     """One crop of the index."""
 
     crop: str
-    """The file, below the index's folder."""
+    """Path of the file, relative to the index's folder."""
     fake: int
     video: str
     group: str
@@ -66,27 +66,28 @@ class Row:
     frame: int
     time: float
     width: int
-    """Of the face, pixels in the video."""
+    """Width of the face in the video, pixels."""
     kind: str = ""
-    """real, swapped, reenacted, animated or synthesised, where it is known."""
+    """real, swapped, reenacted, animated or synthesised; empty if unknown."""
     left: int = 0
-    """The face's box inside the crop, where it is known: training then chooses the margin."""
+    """left, top, right, bottom: the face's box inside the crop, if known; training then varies the
+    crop margin."""
     top: int = 0
     right: int = 0
     bottom: int = 0
 
 
 Reader = Callable[[Path, list[str]], list[Source]]
-"""A set's folder, and a list for complaints -> its videos."""
+"""Takes a data set's folder and a list to add complaints to; returns its videos."""
 
 
 def read_faceforensics(root: Path, complaints: list[str]) -> list[Source]:
-    """FaceForensics++: every method and compression that is there, the official splits."""
+    """FaceForensics++: all methods and compressions found, with the official splits."""
     split_of: dict[str, str] = {}
     for split in SPLITS:
-        for place in (root / "splits" / f"{split}.json", root / f"{split}.json"):
-            if place.is_file():
-                for pair in json.loads(place.read_text(encoding="utf-8")):
+        for file in (root / "splits" / f"{split}.json", root / f"{split}.json"):
+            if file.is_file():
+                for pair in json.loads(file.read_text(encoding="utf-8")):
                     split_of |= dict.fromkeys(map(str, pair), split)
                 break
     if not split_of:
@@ -101,7 +102,7 @@ def read_faceforensics(root: Path, complaints: list[str]) -> list[Source]:
         people = _faceforensics_people(path.stem, method)
         splits = {split_of[p] for p in people if p in split_of}
         if len(splits) > 1:
-            complaints.append(f"{path}: its two sources stand in different splits; left out")
+            complaints.append(f"{path}: its two sources are in different splits; left out")
             continue
         found.append(
             Source(str(path), fake, f"faceforensics-{compression}", method, people,
@@ -117,7 +118,7 @@ def _faceforensics_people(stem: str, method: str) -> tuple[str, ...]:
 
 
 def read_celebdf(root: Path, complaints: list[str]) -> list[Source]:
-    """Celeb-DF v2: three folders, and a list of test videos in which 1 means real."""
+    """Celeb-DF v2: three folders and a list of test videos, in which 1 means real."""
     listed: dict[str, bool] = {}
     tests = root / "List_of_testing_videos.txt"
     if tests.is_file():
@@ -146,7 +147,7 @@ def read_celebdf(root: Path, complaints: list[str]) -> list[Source]:
 
 
 def read_dfdc(root: Path, complaints: list[str]) -> list[Source]:
-    """DFDC: folders with a metadata.json that names label and original of each video."""
+    """DFDC: folders with a metadata.json that gives the label and original of each video."""
     found = []
     metadata = sorted(root.rglob("metadata.json"))
     if not metadata:
@@ -188,7 +189,7 @@ def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
 
 
 def list_labelled(root: Path) -> Iterator[tuple[Path, bool, dict[str, str]]]:
-    """The clips below real/ and fake/, whether fake, and what manifest.tsv says of each."""
+    """(path, fake, facts from manifest.tsv or defaults) of each clip below real/ and fake/."""
     known: dict[str, dict[str, str]] = {}
     manifest = root / "manifest.tsv"
     if manifest.is_file():
@@ -204,7 +205,7 @@ def list_labelled(root: Path) -> Iterator[tuple[Path, bool, dict[str, str]]]:
 
 
 def read_folder(root: Path, complaints: list[str]) -> list[Source]:
-    """Any folder with real/ and fake/, videos or pictures; manifest.tsv may say more."""
+    """Any folder with real/ and fake/, of videos or pictures, and optionally a manifest.tsv."""
     return [
         Source(str(path), fake, said["dataset"], said["method"], (said["group"],))
         for path, fake, said in list_labelled(root)
@@ -223,10 +224,10 @@ READERS: dict[str, Reader] = {
 def assign_splits(
     sources: Sequence[Source], complaints: list[str], *, seed: int = 0
 ) -> list[Source]:
-    """8:1:1 by who is seen, where no split was published.
+    """Split 8:1:1 by person, unless a split was published.
 
-    Each person belongs to one side; a video made of people of two sides is left out. Where a part
-    of the set has a published split, only the rest is divided, between training and validation.
+    Each person belongs to one split; a video with people of two splits is left out. If part of the
+    data set has a published split, the rest is divided between training and validation.
     """
     rest = [s for s in sources if s.split is None]
     published = len(rest) < len(sources)
@@ -235,7 +236,7 @@ def assign_splits(
     for source in rest:
         sides = {_side_of(person, shares, seed) for person in source.people}
         if len(sides) > 1:
-            complaints.append(f"{source.path}: its people stand on two sides; left out")
+            complaints.append(f"{source.path}: its people are in two splits; left out")
             continue
         kept.append(replace(source, split=SPLITS[sides.pop()]))
     return kept
@@ -243,14 +244,15 @@ def assign_splits(
 
 def _side_of(person: str, shares: Sequence[float], seed: int) -> int:
     digest = hashlib.sha256(f"{seed}:{person}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    return next(side for side, share in enumerate(shares) if place < share)
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    return next(side for side, share in enumerate(shares) if position < share)
 
 
 def split_crops_at_random(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
-    """The split of the papers: crops are drawn at random, so frames of one video lie on both sides.
+    """Split crops at random, as several papers did: frames of one video are then in all splits.
 
-    It measures memory of a video as much as detection. Only to reproduce published figures.
+    Figures on such a split measure memorised videos as much as detection. Use it only to reproduce
+    published figures.
     """
     rng = np.random.default_rng(seed)
     sides = rng.choice(SPLITS, len(rows), p=SHARES)
@@ -278,10 +280,24 @@ def prepare(
     ray: bool = False,
     progress: Progress = silent,
 ) -> tuple[list[Row], list[str]]:
-    """Cut the faces of a set; the index, and what was left out and why.
+    """Cut the faces of a data set and write index.csv and left_out.txt.
 
-    `frames` says of which: `key` frames, as many `even`ly spread, or `all`. What was cut before is
-    not cut again. Writes index.csv and left_out.txt.
+    Args:
+        name: a key of READERS.
+        root: the data set's folder.
+        out: the folder for the index and the crops. Videos that were cut before are not cut again.
+        key_frames: the largest number of frames a video.
+        frames: `key` frames, as many `even`ly spaced frames, or `all` frames.
+        margin: share of the face's box that crops show around it.
+        workers: processes on this machine.
+        ray: use a Ray cluster instead.
+        progress: called after every video.
+
+    Returns:
+        The rows of the index, and a sentence for everything that was left out.
+
+    Raises:
+        UserError: `bad_setting`, `no_data`.
     """
     if frames not in FRAMES:
         raise UserError("bad_setting", f"Frames are one of {', '.join(FRAMES)}, not {frames!r}.")
@@ -339,7 +355,7 @@ class CutJob:
 
 
 def cut_source(job: CutJob) -> tuple[list[Row], str | None]:
-    """The crops of one video, from its part file if it was cut before; or why there are none."""
+    """(crops of one video, None) or ([], reason); read from its part file if it was cut before."""
     source, out = job.source, job.out
     key = hashlib.sha256(source.path.encode()).hexdigest()[:16]
     part = out / "parts" / f"{key}.csv"
@@ -363,7 +379,7 @@ def _cut(job: CutJob, key: str) -> Iterator[Row]:
     )  # fmt: skip
     folder = out / "crops" / key[:2]
     folder.mkdir(parents=True, exist_ok=True)
-    if source.dataset == "deepfake_faces":  # these are cut already
+    if source.dataset == "deepfake_faces":  # the pictures are face crops already
         image = read_image(source.path)
         path = folder / f"{key}-0.jpg"
         _save(path, image)
@@ -380,7 +396,7 @@ def _cut(job: CutJob, key: str) -> Iterator[Row]:
         looked_at = choose_frames(clip, count=count, evenly=job.frames == "even").key_frames()
     finder = FaceFinder(margin=job.margin)
     people = group_people([face for frame in looked_at for face in finder.find([frame])])
-    for person in people[:1]:  # the sets film one person; others pass by
+    for person in people[:1]:  # the videos are of one person; others pass by
         for face in person.faces:
             if face.unfit is not None:
                 continue
@@ -401,7 +417,7 @@ def _save(path: Path, image: np.ndarray) -> None:
 
 
 def write_index(path: Path, rows: Iterable[Row]) -> None:
-    """One line a crop."""
+    """Write an index, one line a crop."""
     names = [f.name for f in fields(Row)]
     lines = [",".join(names)]
     for row in rows:
@@ -411,7 +427,7 @@ def write_index(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_index(path: Path) -> list[Row]:
-    """The index that `prepare` wrote; columns with a default may be missing."""
+    """Read an index; columns with a default may be missing. Raises UserError `no_data`."""
     if not path.is_file():
         raise UserError("no_data", f"There is no index {path}: run prepare first.")
     types: dict[str, Any] = {f.name: f.type for f in fields(Row)}

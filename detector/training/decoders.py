@@ -1,7 +1,7 @@
-"""Small autoencoders trained on portraits, to show the detector what decoders leave behind.
+"""Small autoencoders trained on portraits, whose output shows the artefacts of decoders.
 
-Generators of every kind end in a few layers that turn features into pixels. Whatever they draw,
-these layers leave traces: no sensor noise, a grid from upsampling, skin smoother than skin.
+All generators end in a few layers that turn features into pixels. These layers leave traces in
+whatever they draw: no sensor noise, a grid from upsampling, skin that is too smooth.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
 
 
 class Autoencoder(nn.Module):
-    """Convolutions down to 1/2**depth of the size, `latent` channels there, and up again."""
+    """Convolutions down to 1/2**depth of the size, `latent` channels there, and back up."""
 
     def __init__(self, kind: str, depth: int, latent: int, width: int = 24) -> None:
         super().__init__()
@@ -62,13 +62,13 @@ class Autoencoder(nn.Module):
 
 
 class Decoder:
-    """An autoencoder that re-makes RGB pictures of any size."""
+    """A trained autoencoder that redraws RGB pictures of any size."""
 
     def __init__(self, network: Autoencoder) -> None:
         self.network = to_device(network).eval()
 
     def remake(self, image: Image) -> Image:
-        """The picture as the network draws it."""
+        """Redraw a picture."""
         height, width = image.shape[:2]
         stride = self.network.stride
         below, right = -height % stride, -width % stride
@@ -81,14 +81,14 @@ class Decoder:
 
 
 def save_decoder(path: Path, network: Autoencoder, kind: str, depth: int, latent: int) -> None:
-    """Write one autoencoder as safetensors, its shape in the header."""
+    """Write an autoencoder as safetensors, with its shape in the header."""
     shape = {"kind": kind, "depth": str(depth), "latent": str(latent)}
     tensors = {name: t.detach().half().contiguous() for name, t in network.state_dict().items()}
     save_file(tensors, path, metadata=shape)
 
 
 def load_decoders(folder: Path) -> list[Decoder]:
-    """All autoencoders of a folder, in the order of their names."""
+    """Load all autoencoders of a folder, in the order of their names."""
     decoders = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as opened:
@@ -138,7 +138,7 @@ def train_decoder(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Autoencoder:
-    """An autoencoder that draws portraits, in its second half against a critic of patches."""
+    """Train an autoencoder on portraits; in the second half also against a patch discriminator."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = to_device(Autoencoder(kind, depth, latent))
@@ -175,7 +175,7 @@ def train_decoder(
 
 
 def _edge_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Difference of the pictures' slopes, so that edges are drawn, not only tones."""
+    """Mean absolute difference of the pictures' gradients, so that edges are reproduced."""
     across = (made.diff(dim=3) - real.diff(dim=3)).abs().mean()
     return across + (made.diff(dim=2) - real.diff(dim=2)).abs().mean()
 

@@ -1,8 +1,7 @@
-"""What cameras, editors, encoders and platforms do to pictures, real and forged alike.
+"""Simulated cameras, editors, encoders and platforms, for real and forged faces alike.
 
-`through_lens` and `record` come before a forgery is made, `deliver` after it. Both classes go
-through them with the same chances, so that neither blur nor compression tells them apart; only what
-a generator draws is now and then spared `record`.
+`through_lens` and `record` are applied before a forgery is made, `deliver` after it. Both classes
+go through them with the same probabilities: neither blur nor compression tells them apart.
 """
 
 from collections.abc import Sequence
@@ -14,21 +13,21 @@ from detector.faces import resize
 from detector.records import Image
 from detector.video import Recoder
 
-H264_SHARE, JPEG_SHARE = 0.7, 0.15  # of what is delivered; the rest stays as it is
-OLD_CODEC_SHARE = 0.15  # of what is encoded as video
-FINEST_CRF = 16  # visually clean
-COARSEST_CRF = 29, 34, 40, 43  # for faces 50, 100, 200 and 300 pixels wide: more leaves nothing
-LARGEST_ENCODED = 560  # pixels of side: more costs more than it teaches
-JPEG_QUALITY = 30, 96
+H264_SHARE, JPEG_SHARE = 0.7, 0.15  # shares of delivered pictures; the rest is not encoded
+OLD_CODEC_SHARE = 0.15  # share of older codecs among video encodings
+FINEST_CRF = 16  # lowest CRF, visually lossless
+COARSEST_CRF = 29, 34, 40, 43  # highest CRF for faces 50, 100, 200 and 300 pixels wide
+LARGEST_ENCODED = 560  # largest side of an enlarged picture, pixels, to limit the cost
+JPEG_QUALITY = 30, 96  # range
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """True as often as said."""
+    """True with this probability."""
     return bool(rng.random() < probability)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number between low and high, its logarithm evenly spread."""
+    """A random number whose logarithm is uniform between log(low) and log(high)."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -43,12 +42,12 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def sharpen(image: Image, sigma: float, strength: float) -> Image:
-    """What is finer than `sigma`, made stronger."""
+    """Unsharp masking: amplify detail finer than `sigma` pixels."""
     return to_uint8(image + (image - blur(image, sigma).astype(np.float32)) * strength)
 
 
 def light(image: Image, rng: np.random.Generator) -> Image:
-    """What stands in front of the lens, and what a colourist makes of it."""
+    """Random colour grading and lighting."""
     if chance(rng, 0.45):
         image = grade(image, rng)
     if chance(rng, 0.3):
@@ -57,9 +56,9 @@ def light(image: Image, rng: np.random.Generator) -> Image:
 
 
 def through_lens(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
-    """Light, depth of field, focus, motion, make-up.
+    """Lighting, depth of field, defocus, motion blur, make-up, at random.
 
-    `head` is a soft mask, `width` the face's in pixels.
+    `head` is a soft mask of the head, `width` the face's width in pixels.
     """
     image = light(image, rng)
     if chance(rng, 0.3):
@@ -76,10 +75,9 @@ def through_lens(image: Image, head: np.ndarray, width: float, rng: np.random.Ge
 def record(
     image: Image, rng: np.random.Generator, *, noisy: float = 0.4, encoded: bool = True
 ) -> Image:
-    """Sensor, what the camera makes of its picture, first encoding.
+    """Sensor noise, the camera's denoising, broadcast artefacts and a first encoding, at random.
 
-    `noisy` is the chance of noise, which many cameras wipe off again; without `encoded` no video
-    encoder is used.
+    `noisy` is the probability of noise. Without `encoded`, no video encoder is used.
     """
     if chance(rng, noisy):
         image = add_noise(image, rng)
@@ -95,7 +93,7 @@ def record(
 
 
 def grade(image: Image, rng: np.random.Generator) -> Image:
-    """A colourist's hand: tone curve, tint, saturation."""
+    """Random colour grading: tone curve, tint, saturation."""
     gamma = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.06, 3))
     black, white = rng.uniform(-18, 25), rng.uniform(225, 275)
     levels = np.linspace(0, 1, 256)[:, None] ** gamma
@@ -107,7 +105,7 @@ def grade(image: Image, rng: np.random.Generator) -> Image:
 
 
 def relight(image: Image, rng: np.random.Generator) -> Image:
-    """Light from one side, or from coloured lamps, or the edge of a shadow."""
+    """Random lighting: from one side, by coloured lamps, or the edge of a shadow."""
     height, width = image.shape[:2]
     kind = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
     if kind == 0:
@@ -126,7 +124,7 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
 
 
 def across(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A slope in a direction drawn at random, from about -1 to 1."""
+    """A linear ramp in a random direction, from about -1 to 1."""
     angle = rng.uniform(0, 2 * np.pi)
     right = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
@@ -136,14 +134,14 @@ def across(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 def blur_background(
     image: Image, head: np.ndarray, width: float, rng: np.random.Generator
 ) -> Image:
-    """A shallow depth of field."""
+    """Blur the background, as a shallow depth of field does."""
     behind = blur(image, width * log_uniform(rng, 0.02, 0.15)).astype(np.float32)
     soft = blur(head, width * rng.uniform(0.03, 0.12))[..., None]
     return to_uint8(image * soft + behind * (1 - soft))
 
 
 def blur_motion(image: Image, width: float, rng: np.random.Generator) -> Image:
-    """The head or the camera moved while the shutter was open."""
+    """Motion blur in a random direction."""
     length = max(2, round(width * log_uniform(rng, 0.015, 0.07)))
     kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
     angle = rng.uniform(0, np.pi)
@@ -154,14 +152,14 @@ def blur_motion(image: Image, width: float, rng: np.random.Generator) -> Image:
 
 
 def smooth_skin(image: Image, head: np.ndarray, rng: np.random.Generator) -> Image:
-    """Make-up, a beauty filter, strong denoising in the camera: real faces have them too."""
+    """Smooth the skin, as make-up, beauty filters or denoising do on real faces too."""
     smooth = cv2.bilateralFilter(image, 5, rng.uniform(10, 40), 5).astype(np.float32)
     share = rng.uniform(0.3, 1.0) * (head[..., None] if chance(rng, 0.5) else 1.0)
     return to_uint8(image * (1 - share) + smooth * share)
 
 
 def add_noise(image: Image, rng: np.random.Generator) -> Image:
-    """Sensor noise, film grain: stronger in shadows, sometimes coarse, sometimes coloured."""
+    """Sensor noise or film grain: stronger in shadows, sometimes coarse, sometimes coloured."""
     shape = image.shape if chance(rng, 0.5) else (*image.shape[:2], 1)
     noise = rng.standard_normal(shape, np.float32)
     if chance(rng, 0.5):
@@ -172,7 +170,7 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
 
 
 def denoise(image: Image, rng: np.random.Generator) -> Image:
-    """What webcams and phones do against noise: skin like watercolour, then edges sharpened."""
+    """Denoise strongly, as webcams and phones do, and sometimes sharpen afterwards."""
     kind = int(rng.choice(3, p=[0.45, 0.35, 0.2]))
     if kind == 0:
         strength = float(log_uniform(rng, 3, 14))
@@ -189,9 +187,9 @@ def denoise(image: Image, rng: np.random.Generator) -> Image:
 
 
 def televise(image: Image, rng: np.random.Generator) -> Image:
-    """A broadcast, tape or cheap digital camera: coarse colour, ringing edges, now and then fields.
+    """Artefacts of broadcast, tape or cheap cameras: coarse colour, ringing, sometimes interlacing.
 
-    All of it runs along the lines of the picture, not across them.
+    They run along the lines of the picture, not across them.
     """
     height, width = image.shape[:2]
     luma, *chroma = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
@@ -208,13 +206,13 @@ def televise(image: Image, rng: np.random.Generator) -> Image:
 
 
 def encode_jpeg(image: Image, quality: int) -> Image:
-    """The picture after JPEG."""
+    """Encode and decode as JPEG."""
     _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def encode_video(images: Sequence[Image], crf: int, rng: np.random.Generator) -> list[Image]:
-    """The pictures as later frames of a moving clip, in h264 or now and then an older codec."""
+    """Encode pictures as later frames of a moving clip, in h264 or sometimes an older codec."""
     codec = "libx264"
     if chance(rng, OLD_CODEC_SHARE):
         codec = str(rng.choice(["mpeg4", "mpeg2video"]))
@@ -240,11 +238,11 @@ def encode_video(images: Sequence[Image], crf: int, rng: np.random.Generator) ->
 def deliver(
     image: Image, width: float, smallest: float, rng: np.random.Generator, *, encoded: bool = True
 ) -> Image:
-    """Resizing, grain, titles, encoding and encoding again, on the way to who looks at it.
+    """Resize, add grain and titles, and encode once or twice, as on the way to a viewer.
 
-    `width` is the face's, in pixels; it ends no smaller than `smallest`. Portraits are smaller
-    than faces in video often are: encoding an enlarged one leaves traces of the right size. Without
-    `encoded` no video encoder is used.
+    `width` is the face's width in pixels; it does not get below `smallest`. Portraits are often
+    smaller than faces in video, so some are enlarged before encoding, which gives compression
+    artefacts of the right size. Without `encoded`, no video encoder is used.
     """
     size = rng.random()
     factor = 1.0
@@ -280,19 +278,19 @@ def deliver(
 
 
 def draw_title(image: Image, rng: np.random.Generator) -> Image:
-    """A station's logo, a name, a subtitle."""
+    """Draw random text, like a station's logo or a subtitle."""
     image = image.copy()
     height, width = image.shape[:2]
     text = "".join(chr(c) for c in rng.integers(65, 91, int(rng.integers(3, 16))))
-    place = int(rng.integers(0, width // 2)), int(rng.integers(height // 8, height))
+    start = int(rng.integers(0, width // 2)), int(rng.integers(height // 8, height))
     colour = tuple(int(v) for v in rng.integers(0, 256, 3))
     scale = width / 300 * rng.uniform(0.4, 1.4)
-    cv2.putText(image, text, place, int(rng.integers(0, 5)), scale, colour, 1, cv2.LINE_AA)
+    cv2.putText(image, text, start, int(rng.integers(0, 5)), scale, colour, 1, cv2.LINE_AA)
     return image
 
 
 def shrink_and_enlarge(image: Image, side: int, rng: np.random.Generator) -> Image:
-    """Through a small picture and back, with a kernel chosen at random."""
+    """Downscale to `side` pixels of width and upscale again, with a random kernel."""
     height, width = image.shape[:2]
     small = resize(image, side, max(1, round(side * height / width)))
     method = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)

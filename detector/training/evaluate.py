@@ -1,7 +1,7 @@
-"""A detector on labelled clips -> figures, thresholds, pictures, a table.
+"""Measure and calibrate a detector on labelled clips: figures, thresholds, plots, a table.
 
-Clips lie in `real/` and `fake/`; a `manifest.tsv` beside them may name for each clip its kind, data
-set, method and group (clips of one source). Everything is measured after aggregation, per clip.
+Clips lie in `real/` and `fake/`; a `manifest.tsv` may give each clip's kind, data set, method and
+group (clips of one source). All figures are per clip, after aggregation over its faces.
 """
 
 import csv
@@ -39,7 +39,7 @@ from detector.video import read_image
 
 ALARM_BUDGET = 0.05  # share of genuine clips that may be called manipulated
 MISS_BUDGET = 0.08  # share of fakes that may be called free of signs
-MANY = 5000  # crops, of which an interval needs fewer rounds
+MANY = 5000  # for more crops than this, fewer bootstrap rounds are enough
 PER_CLIP = (
     "average_precision", "equal_error_rate", "accuracy", "precision", "recall", "f1", "brier",
     "calibration_error", "log_loss",
@@ -49,7 +49,7 @@ THRESHOLD_MARGIN = 0.02  # distance of the thresholds from the clips that set th
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A clip with its truth."""
+    """A clip with its label."""
 
     path: Path
     fake: bool
@@ -61,22 +61,22 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """A clip and the logits of the person who decides about it."""
+    """A clip with the logits of the person who decides its verdict."""
 
     clip: LabelledClip
     logits: np.ndarray = field(repr=False, compare=False)
     """(n,), or (n, signs)."""
     crops: tuple[Image, ...] = field(default=(), repr=False, compare=False)
-    """Some of the faces, for a robustness sweep."""
+    """A few of the faces, for the robustness sweep."""
 
     @property
     def logit(self) -> float:
-        """The clip's own: the median."""
+        """The clip's logit: the largest median over the signs."""
         return float(np.median(strongest_sign(self.logits)))
 
 
 class CropScores(NamedTuple):
-    """Every crop of an index: its label, its logit, and the group it must be drawn with."""
+    """Label, logit and group (for the bootstrap) of every crop of an index."""
 
     labels: np.ndarray
     logits: np.ndarray
@@ -84,7 +84,7 @@ class CropScores(NamedTuple):
 
 
 def find_labelled(folder: Path) -> list[LabelledClip]:
-    """The clips below real/ and fake/, with what the manifest says of them."""
+    """The clips below real/ and fake/; raises UserError `no_data` or `one_class`."""
     clips = [LabelledClip(path, fake, **said) for path, fake, said in list_labelled(folder)]
     if not clips:
         raise UserError("no_data", f"{folder} has no clips in real/ and fake/.")
@@ -99,7 +99,7 @@ def score_clips(
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> tuple[list[ClipScore], list[str]]:
-    """Scan every clip; what could not be scored, and why, comes second."""
+    """Scan every clip; (scores, a sentence for each clip that could not be scored)."""
     scores, failed = [], []
     for number, clip in enumerate(clips):
         progress("clips", number / len(clips))
@@ -120,15 +120,15 @@ def score_clips(
 
 
 def _some(given: Sequence[Any] | np.ndarray) -> tuple[Any, ...]:
-    """A few of a clip's crops, evenly spread."""
-    places = np.linspace(0, len(given) - 1, min(len(given), CROPS_EACH)).round().astype(int)
-    return tuple(given[place] for place in places)
+    """At most CROPS_EACH of a clip's crops, evenly spaced."""
+    numbers = np.linspace(0, len(given) - 1, min(len(given), CROPS_EACH)).round().astype(int)
+    return tuple(given[number] for number in numbers)
 
 
 def score_index(
     folder: Path, detector: Detector | Ensemble, split: str = "test", progress: Progress = silent
 ) -> tuple[list[ClipScore], CropScores]:
-    """The clips of an index's split, and its crops one by one."""
+    """Score a split of an index, by clip and by crop."""
     rows = [row for row in read_index(folder / "index.csv") if row.split == split]
     if not rows:
         raise UserError("no_data", f"The {split} split of {folder} is empty.")
@@ -156,12 +156,12 @@ def score_index(
 
 
 def sign_of(clip: LabelledClip) -> int:
-    """0 is real, 1 pasted, 2 drawn, by the clip's kind; a fake of unknown kind is pasted."""
+    """0 for real, 1 for pasted, 2 for drawn; a fake of unknown kind counts as pasted."""
     return SIGN_OF.get(clip.kind, 1) if clip.fake else 0
 
 
 def scale_signs(scores: Sequence[ClipScore]) -> list[metrics.Scaling]:
-    """Temperature and bias of each sign's logit: its own fakes against the genuine clips."""
+    """Temperature and bias of each sign's logit, fitted to its own fakes and the genuine clips."""
     kinds = np.array([sign_of(s.clip) for s in scores])
     medians = np.array([np.median(s.logits, axis=0) for s in scores])
     found = []
@@ -176,17 +176,17 @@ def scale_signs(scores: Sequence[ClipScore]) -> list[metrics.Scaling]:
 
 
 def scaled(score: ClipScore, scalings: Sequence[metrics.Scaling]) -> ClipScore:
-    """A clip as it will be scored once each sign's logit is scaled."""
+    """A clip's score with each sign's logit scaled."""
     temperatures, biases = np.array([(s.temperature, s.bias) for s in scalings]).T
     return replace(score, logits=score.logits / temperatures + biases)
 
 
 def calibrate(scores: Sequence[ClipScore]) -> Calibration:
-    """Temperature, bias and thresholds from labelled clips.
+    """Fit temperature, bias and thresholds to labelled clips.
 
-    Where the network has one logit, the probability is that of a pasted-in or re-enacted face, and
-    other kinds of fakes are left out where the kinds are known. The upper threshold keeps to the
-    false-alarm budget on genuine clips, the lower one to the miss budget.
+    The upper threshold meets the false alarm budget on genuine clips, the lower one the miss budget
+    on fakes. For a network with one logit, only fakes of kind `blended` are used if there are any:
+    its probability is that of a pasted face.
     """
     signs = 1 if scores[0].logits.ndim == 1 else scores[0].logits.shape[1]
     if signs == 1 and any(s.clip.kind == "blended" for s in scores):
@@ -214,10 +214,10 @@ def calibrate(scores: Sequence[ClipScore]) -> Calibration:
 
 
 def tail_of(logits: Sequence[float]) -> float:
-    """How far, on average, the upper half of genuine clips lies above the middle one.
+    """Mean distance of the upper half of genuine clips' logits from their median.
 
-    If this tail is exponential, judging e times as many people takes this much more evidence for
-    the same chance of a false alarm.
+    If this tail is exponential, judging e times as many people needs a threshold higher by this for
+    the same false alarm rate.
     """
     values = np.asarray(logits)
     middle = float(np.median(values))
@@ -225,13 +225,13 @@ def tail_of(logits: Sequence[float]) -> float:
 
 
 def decide(score: ClipScore, calibration: Calibration) -> Label:
-    """The verdict of a clip."""
+    """The label of a clip."""
     _, low, high = median_probability(score.logits, calibration)
     return choose_label((low, high), calibration)
 
 
 def decide_held_out(scores: Sequence[ClipScore]) -> list[Label]:
-    """Each clip's verdict by thresholds that were set without its group."""
+    """Each clip's label by thresholds that were set without the clips of its group."""
     labels = []
     for score in scores:
         others = [s for s in scores if s.clip.group != score.clip.group]
@@ -240,7 +240,7 @@ def decide_held_out(scores: Sequence[ClipScore]) -> list[Label]:
 
 
 def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[str, Any]:
-    """All figures, each with its 95 % interval; intervals draw whole groups again."""
+    """All figures with 95 % intervals, from a bootstrap over groups."""
     labels = np.array([s.clip.fake for s in scores])
     logits = np.array([s.logit for s in scores])
     groups = np.array([s.clip.group for s in scores])
@@ -251,7 +251,7 @@ def figures_of(scores: Sequence[ClipScore], calibration: Calibration) -> dict[st
         "clips": len(scores),
         **_rank_figures(labels, logits, groups),
         **_decision_figures(labels, probabilities, groups),
-        # Of the kinds that the probability is about.
+        # Only for kinds of fakes that the network has a sign for.
         **_probability_figures(labels[known], probabilities[known], groups[known]),
         "confusion": metrics.confusion(labels, probabilities > 0.5).tolist(),
         "auc_by_kind": {},
@@ -307,7 +307,7 @@ def _rank_figures(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) ->
 def _decision_figures(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray
 ) -> dict[str, Any]:
-    """Decided at a probability of one half, as the papers do."""
+    """Accuracy, precision, recall and F1 at a probability of one half, as in the papers."""
     return {
         name: _with_interval(
             lambda truth, decided, name=name: metrics.decision_figures(truth, decided)[name],
@@ -325,7 +325,7 @@ def _probability_figures(
 
 
 def frame_figures(crops: CropScores, calibration: Calibration) -> dict[str, Any]:
-    """Figures of single crops, as the papers give them."""
+    """Figures per crop, as in the papers."""
     probabilities = np.array([to_probability(x, calibration) for x in crops.logits])
     return {
         **_decision_figures(crops.labels, probabilities, crops.groups),
@@ -345,12 +345,23 @@ def evaluate(
     robustness: bool = False,
     others: Sequence[SourceScore] = (),
 ) -> tuple[dict[str, Any], Calibration, list[tuple[float, float]]]:
-    """Measure on labelled clips, or on the test split of an index that `prepare` made.
+    """Measure a detector, and write figures.json, scores.csv, table.md and plots.
 
-    Writes figures.json, scores.csv, table.md and pictures to `out`. The figures are by the
-    detector's own calibration, or, where it has none, by one made from these clips and from
-    `others`, clips of left-out sources. That calibration comes second; third the temperature and
-    bias of each sign that it asks for first. With `robustness`, also under a sweep of alterations.
+    Args:
+        folder: labelled clips, or an index that `prepare` made, of which the test split is used.
+        detector: the detector. Without a calibration, the one fitted here is used.
+        out: the folder to write to.
+        settings: those of the scans.
+        progress: called with the fraction done.
+        robustness: also measure under a sweep of alterations.
+        others: clips of left-out sources, which are used for the calibration only.
+
+    Returns:
+        The figures, a calibration fitted to the clips, and (temperature, bias) of each sign, by
+        which the logits must be scaled before that calibration.
+
+    Raises:
+        UserError: `no_data`, `one_class`.
     """
     out.mkdir(parents=True, exist_ok=True)
     frames = None
@@ -393,7 +404,7 @@ def evaluate(
 
 
 def as_clip(source: SourceScore) -> ClipScore:
-    """A clip of a left-out source, to calibrate on."""
+    """Convert a clip of a left-out source, to calibrate on it."""
     fake = source.kind != REAL
     clip = LabelledClip(
         Path(source.video), fake, source.kind, source.dataset, source.kind,
@@ -411,7 +422,7 @@ def evaluate_all(
     *,
     robustness: bool = False,
 ) -> str:
-    """Every detector on every data set, each in a folder of its own; a matrix of video AUC."""
+    """Evaluate every detector on every data set; a Markdown matrix of video AUC."""
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise UserError("bad_setting", "The folders of a matrix need different names.")
@@ -419,9 +430,9 @@ def evaluate_all(
     for title, detector in detectors.items():
         cells = []
         for folder in folders:
-            place = out / f"{title}-on-{folder.name}"
+            cell = out / f"{title}-on-{folder.name}"
             figures, *_ = evaluate(
-                folder, detector, place, settings, progress, robustness=robustness
+                folder, detector, cell, settings, progress, robustness=robustness
             )
             cells.append(_cell(figures["auc"]))
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
@@ -444,7 +455,7 @@ def _confusion_row(table: Sequence[Sequence[int]]) -> str:
 
 
 def to_markdown(figures: dict[str, Any]) -> str:
-    """The figures as tables."""
+    """The figures as Markdown tables."""
     lines = []
     if "frames" in figures:
         f = figures["frames"]
@@ -481,7 +492,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
 def draw_figures(
     scores: Sequence[ClipScore], calibration: Calibration, figures: dict[str, Any]
 ) -> Figure:
-    """ROC, reliability, risk against coverage, the scores of every kind, confusion."""
+    """Plots: ROC, reliability, risk against coverage, probabilities by kind, confusion matrices."""
     mpl.use("Agg")
     labels = np.array([s.clip.fake for s in scores])
     probabilities = np.array([to_probability(s.logit, calibration) for s in scores])
@@ -514,7 +525,7 @@ def draw_figures(
 
 
 def _draw_confusion(axes: Axes, title: str, table: Sequence[Sequence[int]]) -> None:
-    """Rows are the truth, columns the decision, shades the share of a row."""
+    """Draw a confusion matrix: rows are true labels, columns decisions, shades shares of a row."""
     counts = np.array(table)
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(2, 2):

@@ -1,7 +1,7 @@
-"""How a detector does on data sets that it never learned from: one row a source, the worst first.
+"""Figures on data sets that were left out of training, source by source, the worst first.
 
-One pooled figure hides which generators are missed. Every kind of fake of every data set is set
-against the genuine clips of all data sets that were left out.
+A single pooled figure would hide which generators are missed. Each kind of fake of each data set is
+compared with the genuine clips of all left-out data sets.
 """
 
 import csv
@@ -23,12 +23,12 @@ from detector.training.mixture import REAL, SIGN_OF, show
 from detector.training.sequence import group_videos
 from detector.verdict import strongest_sign
 
-ALARMS = 0.05  # share of the genuine clips that may lie above the threshold
+ALARMS = 0.05  # false alarm rate at which caught fakes are counted
 
 
 @dataclass(frozen=True)
 class SourceScore:
-    """A clip of a data set, and its faces' logits."""
+    """A clip of a left-out data set with its faces' logits."""
 
     dataset: str
     kind: str
@@ -39,7 +39,7 @@ class SourceScore:
 
     @property
     def logit(self) -> float:
-        """The clip's own: the median of the sign of which it shows most."""
+        """The clip's logit: the largest median over the signs."""
         return float(np.median(strongest_sign(self.logits)))
 
 
@@ -49,7 +49,7 @@ def score_sources(
     datasets: Sequence[str],
     progress: Progress = silent,
 ) -> list[SourceScore]:
-    """The clips of the given data sets of an index whose crops carry the face's box."""
+    """Score the clips of the given data sets of an index."""
     if not datasets:
         raise UserError("no_data", "The checkpoint names no data set that it did not learn from.")
     rows = [row for row in read_index(folder / "index.csv") if row.dataset in set(datasets)]
@@ -71,7 +71,7 @@ def score_sources(
 
 
 def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:
-    """The figures over all, by sign, and source by source."""
+    """Figures over all fakes, for each sign, and for each source."""
     logits = np.array([s.logit for s in scores])
     real = np.array([s.kind == REAL for s in scores])
     groups = np.array([f"{s.dataset}/{s.group}" for s in scores])
@@ -102,7 +102,7 @@ def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:
 
 
 def to_markdown(table: dict[str, Any]) -> str:
-    """The table, its totals first, then the sources from the worst on."""
+    """The table as Markdown: totals first, then the sources from the lowest AUC on."""
     totals = ["all fakes", *SIGNS]
     rows = table["sources"]
     names = [n for n in totals if n in rows]
@@ -131,7 +131,7 @@ def evaluate_left_out(
     out: Path,
     progress: Progress = silent,
 ) -> list[SourceScore]:
-    """The clips' scores; writes sources.json, sources.md and predictions.csv, one line a clip."""
+    """Score the clips and write sources.json, sources.md and predictions.csv."""
     scores = score_sources(folder, detector, datasets, progress)
     table = table_of(scores)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def evaluate_left_out(
 
 
 def write_predictions(path: Path, scores: Sequence[SourceScore]) -> None:
-    """One line a clip: what every figure of the table is computed from."""
+    """Write one line a clip, from which all figures of the table can be computed."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["dataset", "kind", "clip", "faces", *SIGNS])

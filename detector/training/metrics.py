@@ -1,4 +1,4 @@
-"""Figures of merit. Pure functions of labels (1 is fake) and scores or probabilities."""
+"""Metrics: pure functions of labels (1 is fake) and scores or probabilities."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy.special import expit
 
 Numbers = np.ndarray
 EPSILON = 1e-7
-TEMPERATURES = 0.3, 30.0  # beyond them the logits say nothing that could be scaled
+TEMPERATURES = 0.3, 30.0  # range; outside it the logits carry no usable information
 
 
 def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
@@ -19,7 +19,7 @@ def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
 
 
 def rank(values: Numbers) -> Numbers:
-    """Ranks from 1, ties share their mean rank."""
+    """Ranks from 1; ties get their mean rank."""
     values = np.asarray(values, float)
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
@@ -27,7 +27,7 @@ def rank(values: Numbers) -> Numbers:
 
 
 def auc(labels: Numbers, scores: Numbers) -> float:
-    """Area under the ROC curve: how often a fake scores above a real; NaN for one class."""
+    """Area under the ROC curve; NaN if there is only one class."""
     labels = np.asarray(labels, bool)
     fakes, reals = int(labels.sum()), int((~labels).sum())
     if not fakes or not reals:
@@ -37,7 +37,7 @@ def auc(labels: Numbers, scores: Numbers) -> float:
 
 
 def roc(labels: Numbers, scores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """False alarm rate, hit rate and threshold, from the highest threshold down."""
+    """(false alarm rates, hit rates, thresholds), from the highest threshold down."""
     labels, scores = np.asarray(labels, bool), np.asarray(scores, float)
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]
@@ -50,7 +50,7 @@ def roc(labels: Numbers, scores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def equal_error_rate(labels: Numbers, scores: Numbers) -> float:
-    """Where false alarms and misses are equally frequent."""
+    """The rate at which false alarms and misses are equally frequent."""
     alarms, hits, _ = roc(labels, scores)
     gap = alarms - (1 - hits)
     after = int(np.argmax(gap >= 0))
@@ -73,14 +73,14 @@ def average_precision(labels: Numbers, scores: Numbers) -> float:
 
 
 def confusion(labels: Numbers, decided: Numbers) -> Numbers:
-    """2 x 2: rows are the truth (real, fake), columns the decision."""
+    """The confusion matrix: rows are true labels (real, fake), columns decisions."""
     table = np.zeros((2, 2), int)
     np.add.at(table, (np.asarray(labels, int), np.asarray(decided, int)), 1)
     return table
 
 
 def decision_figures(labels: Numbers, decided: Numbers) -> dict[str, float]:
-    """Accuracy, and precision, recall and F1 of the fakes."""
+    """Accuracy, and precision, recall and F1 for fakes."""
     (_, alarms), (misses, hits) = confusion(labels, decided)
     precision = hits / max(1, hits + alarms)
     recall = hits / max(1, hits + misses)
@@ -107,7 +107,7 @@ def brier(labels: Numbers, probabilities: Numbers) -> float:
 def reliability(
     labels: Numbers, probabilities: Numbers, bins: int = 10
 ) -> list[tuple[float, float, int]]:
-    """(mean probability, share of fakes, count) of bins that hold equally many."""
+    """(mean probability, share of fakes, count) of bins of equal size."""
     order = np.argsort(probabilities, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
@@ -115,14 +115,14 @@ def reliability(
 
 
 def calibration_error(labels: Numbers, probabilities: Numbers, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal mass."""
+    """Expected calibration error over bins of equal size."""
     table = reliability(labels, probabilities, bins)
     total = sum(count for _, _, count in table)
     return float(sum(abs(p - share) * count for p, share, count in table) / total)
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share, honest for few and for none."""
+    """Wilson's 95 % interval of a proportion."""
     if total == 0:
         return 0.0, 1.0
     share = hits / total
@@ -139,7 +139,7 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The 95 % interval of `figure(*arrays)` when whole groups are drawn again with replacement."""
+    """The 95 % bootstrap interval of `figure(*arrays)`, resampling whole groups."""
     rng = np.random.default_rng(seed)
     _, inverse = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(inverse == g) for g in range(inverse.max() + 1)]
@@ -155,7 +155,7 @@ def bootstrap(
 
 
 def risk_coverage(labels: Numbers, probabilities: Numbers) -> tuple[Numbers, Numbers]:
-    """Share of clips answered, most certain first, and the share of those that are wrong."""
+    """(share of clips answered, share of those that are wrong), the most certain first."""
     labels, p = np.asarray(labels, bool), np.asarray(probabilities, float)
     order = np.argsort(-np.abs(p - 0.5), kind="stable")
     wrong = ((p > 0.5) != labels)[order]
@@ -165,27 +165,27 @@ def risk_coverage(labels: Numbers, probabilities: Numbers) -> tuple[Numbers, Num
 
 @dataclass(frozen=True)
 class Scaling:
-    """Logits become probabilities: sigmoid(logit / temperature + bias)."""
+    """Platt scaling: probability = sigmoid(logit / temperature + bias)."""
 
     temperature: float
     bias: float
 
     def probabilities(self, logits: Numbers) -> Numbers:
-        """Between 0 and 1."""
+        """The probabilities of logits."""
         return expit(np.asarray(logits, float) / self.temperature + self.bias)
 
 
 def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Scaling:
-    """Temperature and bias of the least balanced log loss: both classes weigh the same.
+    """Fit temperature and bias by log loss with both classes weighted equally.
 
-    `ridge` holds the slope away from infinity when few clips happen to be separable.
+    `ridge` is an L2 penalty, which keeps the slope finite if the clips are separable.
     """
     labels, logits = np.asarray(labels, float), np.asarray(logits, float)
     if not 0 < labels.sum() < len(labels):
         raise ValueError("both classes are needed")
     weights = class_weights(labels)[labels.astype(int)] / len(labels)
-    spread = logits.std() + 1e-6
-    features = np.stack([logits / spread, np.ones_like(logits)], 1)
+    deviation = logits.std() + 1e-6
+    features = np.stack([logits / deviation, np.ones_like(logits)], 1)
 
     def loss(answer: Numbers) -> tuple[float, Numbers]:
         z = features @ answer
@@ -193,5 +193,5 @@ def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Sca
         return float(value), features.T @ (weights * (expit(z) - labels)) + ridge * answer
 
     answer = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    temperature = float(np.clip(spread / max(answer[0], 1e-3), *TEMPERATURES))
+    temperature = float(np.clip(deviation / max(answer[0], 1e-3), *TEMPERATURES))
     return Scaling(temperature, float(answer[1]))

@@ -1,9 +1,8 @@
 """Labelled faces of many sources and forgeries made on the fly -> pairs to learn from.
 
-Every pair is a real face and a fake one. Fakes are drawn by kind, then data set, then clip, then
-face; where the fake's own data set holds real faces, its partner is one of those, of the same group
-if there is one. Both go through the same degradation, so that codec, sharpness and size tell less
-of where a face comes from.
+Every pair is a real and a fake face. The fake is drawn by kind, then data set, clip and face. Its
+partner is a real face of the same data set, if that has any, and of the same group if possible. Both
+go through the same degradation: codec, sharpness and size then reveal less about the source.
 """
 
 from collections import Counter
@@ -33,25 +32,25 @@ from detector.video import read_image
 REAL = "real"
 SIGN_OF = {"swapped": 1, "reenacted": 1, "blended": 1, "animated": 2, "synthesised": 2}
 """Kind of fake -> its label: 1 is pasted, 2 is drawn."""
-MARGINS = -0.1, 0.55  # of the face's box, shown around it in training
-DEGRADED = 0.8  # of the pairs
-OWN_PARTNER = 0.85  # of the fakes whose data set has real faces get one of them
-SHIFT = 0.04  # deviation of the crop's centre, in boxes
-OFF_CENTRE = 0.3  # of the box's width, how far off a face that is found may still be the same
-CLIPS_MEASURED = 25  # of a kind of a data set that is left out
-CLIPS_COUNTED = 40  # more clips of a data set than this do not have it drawn more often
+MARGINS = -0.1, 0.55  # range of crop margins in training, as a share of the face's box
+DEGRADED = 0.8  # share of pairs that are degraded
+OWN_PARTNER = 0.85  # share of fakes that get a real face of their own data set, if it has any
+SHIFT = 0.04  # standard deviation of the crop's position, in box sides
+OFF_CENTRE = 0.3  # largest distance of a found face from the labelled one, in box widths
+CLIPS_MEASURED = 25  # clips measured of each kind of each left-out data set
+CLIPS_COUNTED = 40  # a data set with more clips than this is not drawn more often
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What the pairs are made of; the shares are taken relative to their sum."""
+    """What the pairs are made of: shares relative to their sum."""
 
     forged: float = 0.34
-    """Forgeries made on the fly of real faces."""
+    """Forgeries made on the fly from real faces."""
     swapped: float = 0.22
-    """Labelled faces that were pasted in or re-enacted, of the sources in the index."""
+    """Labelled swapped and re-enacted faces."""
     tight: float = 0.1
-    """The same out of data sets without boxes, each with its own original."""
+    """Labelled faces of data sets without face boxes, each with its own original."""
     animated: float = 0.24
     synthesised: float = 0.1
 
@@ -62,7 +61,7 @@ Clips = dict[str, list[list[Row]]]
 
 @dataclass
 class Mixture:
-    """Makes pairs from the rows of indices, each index with its folder, and from a forger."""
+    """Makes pairs from rows, each with its index's folder, and from a forger."""
 
     rows: Sequence[tuple[Path, Row]]
     forger: Forger
@@ -129,13 +128,13 @@ class Mixture:
         return made[0], made[1], label
 
     def _read(self, row: Row, rng: np.random.Generator) -> Pixels:
-        """The face as training shows it; rows that get the same `rng` are altered alike."""
+        """The augmented crop of a row; equal states of `rng` give equal augmentation."""
         margin, degraded, mirrored = rng.uniform(*MARGINS), chance(rng, DEGRADED), chance(rng, 0.5)
         moved = rng.normal(0, SHIFT, 2)
         image = read_image(self.folders[id(row)] / row.crop)
         box = box_of(row, image)
         length = max(box[2] - box[0], box[3] - box[1])
-        if not row.right:  # cut tight already
+        if not row.right:  # the crop is tight: nothing is known around it
             margin = min(margin, 0.0)
         shift = np.rint(moved * length).astype(int)
         at = square_around(box, margin)
@@ -148,19 +147,19 @@ class Mixture:
 
 
 def box_of(row: Row, image: Pixels) -> Box:
-    """The face's box inside the crop; all of it where none is known."""
+    """The face's box inside the crop; the whole crop if it is unknown."""
     if row.right:
         return row.left, row.top, row.right, row.bottom
     return 0, 0, image.shape[1], image.shape[0]
 
 
 def centre_of(box: Box) -> np.ndarray:
-    """The middle of a box, x and y."""
+    """The centre of a box, (x, y)."""
     return np.array([box[0] + box[2], box[1] + box[3]]) / 2
 
 
 def show(folder: Path, row: Row, margin: float) -> Pixels:
-    """A row's face with so much of its box shown around it."""
+    """A row's face, cropped with a margin."""
     image = read_image(folder / row.crop)
     return cut(image, square_around(box_of(row, image), margin))
 
@@ -180,7 +179,7 @@ def _by_dataset_and(
 
 
 def _draw(clips: Clips, rng: np.random.Generator) -> Row:
-    """A face of a clip of a data set; larger sets more often, by the root of their clips."""
+    """Draw a data set, weighted by the root of its number of clips, then a clip, then a face."""
     names = list(clips)
     weights = np.sqrt([min(CLIPS_COUNTED, len(clips[name])) for name in names])
     chosen = clips[str(rng.choice(names, p=weights / weights.sum()))]
@@ -193,7 +192,7 @@ def find_video_portraits(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> list[Portrait]:
-    """Real faces with a box as portraits, for forgeries; their landmarks are looked for once."""
+    """Find landmarks in real faces with a box and return them as portraits, for forgeries."""
     if cache is not None and cache.exists():
         return load_portraits(cache)
     finder = FaceFinder()
@@ -213,7 +212,7 @@ def find_video_portraits(
 
 
 def to_portrait(row: Row, image: Pixels, landmarks: np.ndarray) -> Portrait:
-    """A crop and the landmarks in it, with the room around the face that the forger wants."""
+    """Make a portrait from a row's crop and landmarks."""
     at = square_around(box_of(row, image), PORTRAIT_MARGIN)
     whole = cut(image, at)
     scale = whole.shape[0] / (at[3] - at[1])
@@ -229,7 +228,7 @@ def to_portrait(row: Row, image: Pixels, landmarks: np.ndarray) -> Portrait:
 
 
 def check_rows(rows: Sequence[tuple[Path, Row]], left_out: Sequence[str]) -> None:
-    """A UserError that names the first line of an index that cannot be learned from."""
+    """Raise a UserError that names the first line of an index that training cannot use."""
     unknown = sorted(set(left_out) - {row.dataset for _, row in rows})
     if unknown:
         raise UserError("bad_setting", f"No data set is called {', '.join(unknown)}.")
@@ -253,13 +252,13 @@ def check_rows(rows: Sequence[tuple[Path, Row]], left_out: Sequence[str]) -> Non
 
 
 def _fault(folder: Path, row: Row) -> str | None:
-    """Why a row cannot be learned from."""
+    """The reason why a row cannot be used, or None."""
     if not (folder / row.crop).is_file():
-        return "is not there"
+        return "does not exist"
     if row.kind != REAL and row.kind not in SIGN_OF:
-        return f"is of an unknown kind {row.kind!r}"
+        return f"has the unknown kind {row.kind!r}"
     if bool(row.fake) != (row.kind != REAL):
-        return f"is called {row.kind}, but fake is {row.fake}"
+        return f"has the kind {row.kind}, but fake is {row.fake}"
     if row.right:
         with Image.open(folder / row.crop, formats=("JPEG", "PNG")) as picture:
             width, height = picture.size
@@ -271,7 +270,7 @@ def _fault(folder: Path, row: Row) -> str | None:
 def left_out_faces(
     rows: Sequence[tuple[Path, Row]], side: int, margin: float
 ) -> tuple[np.ndarray, list[Row]]:
-    """A few untouched faces of every clip of the given rows, as the network sees them."""
+    """(crops, rows) of one or two faces of every clip, without augmentation."""
     clips: dict[tuple[str, str, str], list[tuple[Path, Row]]] = {}
     for folder, row in rows:
         if row.right:
@@ -282,8 +281,8 @@ def left_out_faces(
         counted[kind, dataset] = counted.get((kind, dataset), 0) + 1
         if counted[kind, dataset] > CLIPS_MEASURED:
             continue
-        for place in {0, len(faces) // 2}:
-            folder, row = faces[place]
+        for number in {0, len(faces) // 2}:
+            folder, row = faces[number]
             crops.append(resize(show(folder, row, margin), side, side))
             kept.append(row)
     return np.stack(crops), kept

@@ -1,4 +1,4 @@
-"""A folder of real faces -> portraits with landmarks, found once and kept in one file."""
+"""A folder of pictures of real faces -> portraits with landmarks, cached in one file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -51,10 +51,10 @@ class ScaledPortrait:
 def find_portraits(
     folder: Path, cache: Path | None = None, progress: Progress = silent
 ) -> list[Portrait]:
-    """The largest face of every image below the folder.
+    """Find the largest face of every image below the folder.
 
-    `cache` is a file that keeps what was found; it is used again when it is there.
-    Images that do not decode or hold no face are left out.
+    Images that do not decode or show no face are left out. If the file `cache` exists, it is read
+    instead; otherwise it is written. Raises UserError `no_data`.
     """
     if cache is not None and cache.exists():
         return load_portraits(cache)
@@ -100,7 +100,7 @@ def _find_portrait(finder: FaceFinder, image: Image, name: str) -> Portrait | No
 
 
 def save_portraits(path: Path, portraits: Sequence[Portrait]) -> None:
-    """Write portraits to one .npz file."""
+    """Write portraits to an .npz file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,

@@ -1,6 +1,6 @@
-"""What is left of a detector's AUC when its crops are encoded, shrunk, blurred, made noisy or dark.
+"""AUC of a detector on crops that are encoded, downscaled, blurred, made noisy or darker.
 
-The alterations are made to the crops of the clips' faces, at the size the clips have them.
+The alterations are applied to the face crops at their original size.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ CROPS_EACH = 8  # of a clip
 
 @dataclass(frozen=True)
 class Faces:
-    """A clip's truth and some of its crops."""
+    """A clip's label and some of its crops."""
 
     fake: bool
     group: str
@@ -33,7 +33,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Alteration:
-    """One way to spoil a picture, at growing strength."""
+    """A way to alter a picture, at increasing strengths."""
 
     title: str
     unit: str
@@ -65,13 +65,13 @@ ALTERATIONS = (
 )
 
 Curves = dict[str, list[tuple[float | None, float, float, float]]]
-"""For each alteration its strengths (None: unaltered), each with the AUC and its 95 % interval."""
+"""Alteration -> (strength or None for unaltered, AUC, low, high) with a 95 % interval."""
 
 
 def sweep(
     clips: Sequence[Faces], detector: Detector | Ensemble, progress: Progress = silent
 ) -> Curves:
-    """Video AUC under every alteration, and, first in each curve, without any."""
+    """Video AUC under every alteration; each curve starts with the unaltered crops."""
     untouched = _measure(clips, detector, lambda image: image)
     curves: Curves = {}
     total = sum(len(a.strengths) for a in ALTERATIONS)
@@ -100,7 +100,7 @@ def _measure(
 
 
 def draw_curves(curves: Curves) -> Figure:
-    """One panel an alteration, from untouched to strongest."""
+    """Plot one panel for each alteration."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     panels = figure.subplots(2, 3, sharey=True).ravel()
     for panel, alteration in zip(panels, ALTERATIONS, strict=True):

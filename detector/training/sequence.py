@@ -12,7 +12,7 @@ from detector.video import read_image
 
 
 def group_videos(rows: Sequence[Row]) -> list[list[Row]]:
-    """The crops of each video, in the order of time."""
+    """The crops of each video, in temporal order."""
     videos: dict[str, list[Row]] = {}
     for row in rows:
         videos.setdefault(row.video, []).append(row)
@@ -20,7 +20,7 @@ def group_videos(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def draw_frames(rows: Sequence[Row], length: int, rng: np.random.Generator) -> list[Row]:
-    """At most `length` crops of a video in order, drawn anew each time: frames go missing."""
+    """At most `length` random crops of a video, in order."""
     if len(rows) <= length:
         return list(rows)
     chosen = np.sort(rng.choice(len(rows), length, replace=False))
@@ -28,6 +28,6 @@ def draw_frames(rows: Sequence[Row], length: int, rng: np.random.Generator) -> l
 
 
 def read_sequence(rows: Sequence[Row], data: Path, side: int, mirrored: bool = False) -> Image:
-    """The crops, (n, side, side, 3), all of them mirrored or none."""
+    """Read crops, (n, side, side, 3), all of them mirrored or none."""
     crops = np.stack([resize(read_image(data / row.crop), side, side) for row in rows])
     return np.ascontiguousarray(crops[:, :, ::-1]) if mirrored else crops
