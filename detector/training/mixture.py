@@ -1,8 +1,8 @@
 """Labelled faces of many sources and forgeries made on the fly -> pairs to learn from.
 
 Every pair is a real and a fake face. The fake is drawn by kind, then data set, clip and face. Its
-partner is a real face of the same data set, if that has any, and of the same group if possible. Both
-go through the same degradation: codec, sharpness and size then reveal less about the source.
+partner is a real face of the same data set, if that has any, and of the same group if possible.
+Both go through the same degradation: codec, sharpness and size then reveal less about the source.
 """
 
 from collections import Counter
