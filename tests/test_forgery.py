@@ -65,7 +65,7 @@ def test_every_kind_alters_what_its_mask_says(portraits: list[Portrait], kind: s
         assert change.max() > 2
         if kind in ("swap", "bottleneck", "part"):
             outside = cv2.dilate(fake.mask, np.ones((15, 15))) < 1e-3
-            assert change[outside].max() <= 2
+            assert change[outside].max() <= 4  # grey levels: rounding, and Poisson blending
 
 
 def test_a_clip_is_one_camera_and_a_head_in_motion(portraits: list[Portrait]) -> None:
