@@ -26,3 +26,23 @@ def test_a_persons_signs_may_differ_by_rounding_and_no_more() -> None:
     edited["people"][0]["signs"]["drawn"] = 0.4
     assert compare(rounded, REPORT) == []
     assert compare(edited, REPORT) == ["people 1 signs drawn: 0.4 then, 0.04 now"]
+
+
+def test_an_error_is_told_with_its_code() -> None:
+    failed = {"file": "a.mp4", "error": {"code": "empty_file", "message": "a.mp4 is empty."}}
+    assert to_text(failed) == "a.mp4\n  a.mp4 is empty. [empty_file]"
+
+
+def test_several_people_doubts_and_warnings_are_told() -> None:
+    many = deepcopy(REPORT)
+    many["people"][0]["faces"] = [{"time": 0.5}, {"time": 2.25}]
+    many["people"].append({**many["people"][0], "id": 2, "verdict": "no_signs"})
+    many["stress"] = {"holds": False, "verdict": "inconclusive"}
+    many["warnings"] = ["The clip is interlaced."]
+    lines = to_text(many).splitlines()
+    assert lines[0] == "clip.mp4"
+    assert "  It does not hold when the file is altered: Inconclusive." in lines
+    assert any(
+        line.startswith("  person 2, 2 faces from 0.5 s to 2.2 s: No signs") for line in lines
+    )
+    assert lines[-1] == "  Note: The clip is interlaced."

@@ -1,0 +1,70 @@
+"""The stress test, with a detector that looks at nothing but the shape and side of its crops."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detector.records import Calibration, Face, FaceScore, Label, Person, PersonVerdict, Verdict
+from detector.stress import TRIALS, stress
+
+CALIBRATION = Calibration(lower=0.3, upper=0.7, calibrated=True)
+MANIPULATED = Verdict(Label.MANIPULATED, 0.99, (0.9, 1.0), ("why",), person=1)
+
+
+class Watching:
+    """Gives each crop the logit that `judge` gives, and keeps the crops."""
+
+    def __init__(self, judge) -> None:
+        self.judge, self.seen = judge, []
+
+    def answer(self, crops, *, mirror: bool = False) -> np.ndarray:
+        self.seen.append(crops)
+        return np.array([[self.judge(crop)] for crop in crops])
+
+
+def crop() -> np.ndarray:
+    """Dark on the left, bright on the right."""
+    return np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+
+
+def found(verdict: Verdict = MANIPULATED) -> SimpleNamespace:
+    faces = [Face(n, float(n), (0, 0, 64, 64), 0.99, np.zeros((5, 2)), crop()) for n in range(6)]
+    scores = tuple(FaceScore(face, 5.0, 0.99) for face in faces)
+    person = PersonVerdict(Person(1, tuple(faces)), scores, MANIPULATED)
+    return SimpleNamespace(people=(person,), verdict=verdict, calibration=CALIBRATION)
+
+
+def test_a_verdict_that_holds_stays() -> None:
+    detector = Watching(lambda image: 5.0)
+    trials, verdict = stress(found(), detector)
+    assert [t.name for t in trials] == ["as it is", *TRIALS]
+    assert {t.label for t in trials} == {Label.MANIPULATED}
+    assert verdict == MANIPULATED
+
+
+def test_a_verdict_that_flips_becomes_inconclusive_and_says_when() -> None:
+    trials, verdict = stress(found(), Watching(lambda image: -5.0 if len(image) < 40 else 5.0))
+    assert {t.name for t in trials if t.label is Label.NO_SIGNS} == {"half the size"}
+    assert verdict.label is Label.INCONCLUSIVE
+    assert verdict.reasons[0].endswith("altered: half the size.")
+    assert verdict.reasons[1:] == MANIPULATED.reasons
+
+
+def test_each_trial_alters_the_crops_as_it_says() -> None:
+    detector = Watching(lambda image: 5.0)
+    stress(found(), detector)
+    untouched, *altered = (crops[0].astype(int) for crops in detector.seen)
+    shown = dict(zip(TRIALS, altered, strict=True))
+    assert np.array_equal(untouched, crop())
+    assert np.array_equal(shown["mirrored"], untouched[:, ::-1])
+    assert shown["half the size"].shape == (32, 32, 3)
+    assert np.array_equal(shown["shifted"], untouched[2:, :-2])
+    errors = [np.abs(shown[name] - untouched).mean() for name in list(TRIALS)[:2]]
+    assert 0 < errors[0] <= errors[1]
+
+
+def test_without_a_person_there_is_nothing_to_alter() -> None:
+    nobody = Verdict(Label.NO_FACE, None, None, ())
+    detector = Watching(lambda image: pytest.fail("nothing is to be scored"))
+    assert stress(found(nobody), detector) == ([], nobody)
