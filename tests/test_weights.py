@@ -314,6 +314,6 @@ def test_push_uploads_checkpoint_and_card(
             sent.append(path_in_repo)
             return type("Commit", (), {"commit_url": "address"})
 
-    monkeypatch.setattr("detector.weights.HfApi", StandIn)
+    monkeypatch.setattr("detector.weights.hub.HfApi", StandIn)
     assert push_checkpoint(path, "some/one", "secret") == "address"
     assert sent == ["secret", "some/one", "README.md", "tiny.safetensors"]

@@ -1,0 +1,63 @@
+"""weights/catalogue.json: the models by name, with file, hash and Hub repository of each."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from detector.assets import find_folder
+from detector.errors import UserError
+
+FOLDER = find_folder("weights")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in the catalogue."""
+
+    name: str
+    architecture: str
+    title: str
+    file: str | None = None
+    sha256: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+    members: tuple[str, ...] = ()
+    """The models that an ensemble averages."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The content of weights/catalogue.json."""
+
+    default: str
+    entries: dict[str, Entry]
+    folder: Path
+
+    def find(self, name: str) -> Entry:
+        """A model's entry; `default` is the model that the app uses unless told otherwise."""
+        wanted = self.default if name == "default" else name
+        if wanted not in self.entries:
+            known = ", ".join(self.entries)
+            raise UserError("unknown_model", f"There is no model {name!r}. Known are: {known}.")
+        return self.entries[wanted]
+
+
+@cache
+def read_catalogue(folder: Path = FOLDER) -> Catalogue:
+    """Read catalogue.json of a folder of weights."""
+    stored = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
+    entries = {
+        name: Entry(
+            name=name,
+            architecture=values.get("architecture", name),
+            title=values["title"],
+            file=values.get("file"),
+            sha256=values.get("sha256"),
+            repository=values.get("repository"),
+            revision=values.get("revision"),
+            members=tuple(values.get("members", ())),
+        )
+        for name, values in stored["models"].items()
+    }
+    return Catalogue(stored["default"], entries, folder)

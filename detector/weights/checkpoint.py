@@ -1,0 +1,286 @@
+"""Checkpoint files: write, read, verify, convert, average.
+
+A checkpoint is one safetensors file with its metadata in its header, and a self-test: a picture and
+the logit that the network gives it.
+"""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from detector.architectures import ARCHITECTURES, Network, build_network, find_architecture
+from detector.errors import UserError
+from detector.faces import CROP_MARGIN
+from detector.provenance import hash_file
+from detector.records import SIGNS, Calibration
+
+HEADER = "unmask"  # the key of the header that holds the metadata
+CLASSES = ("real", "fake")
+GOLDEN = "golden."  # prefix of the self-test's tensors, which are not weights
+GOLDEN_TOLERANCE = 0.05  # logits; kernels of other processors round differently
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file and its metadata."""
+
+    name: str
+    path: Path
+    source: str
+    """embedded, path, cache or hub."""
+    sha256: str
+    metadata: dict[str, Any] = field(repr=False)
+
+
+def save_checkpoint(
+    path: Path,
+    network: Network,
+    *,
+    margin: float,
+    calibration: Calibration | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a network as an fp16 safetensors file with metadata, and return its sha256.
+
+    Args:
+        path: the file; an existing one is replaced only after the new one is complete.
+        network: the network.
+        margin: share of the face's box that crops show around it.
+        calibration: temperature, bias and thresholds; uncalibrated by default.
+        about: further metadata: training data, figures, licence.
+    """
+    architecture = network.architecture
+    network = network.cpu()
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    rounded = build_network(
+        architecture.name, side=architecture.side, contrast=architecture.contrast,
+        signs=architecture.signs,
+    )  # fmt: skip
+    _fill(rounded, tensors, path)
+    picture = golden_input(architecture.side)
+    metadata = {
+        "schema": SCHEMA,
+        "architecture": architecture.name,
+        "side": architecture.side,
+        "mean": architecture.mean,
+        "std": architecture.std,
+        "contrast": architecture.contrast,
+        "signs": architecture.signs,
+        "margin": margin,
+        "classes": CLASSES,
+        "calibration": asdict(calibration or Calibration()),
+        "created": datetime.now(UTC).date().isoformat(),
+        **(about or {}),
+    }
+    tensors[GOLDEN + "input"] = torch.from_numpy(picture)
+    tensors[GOLDEN + "logit"] = torch.tensor([_golden_logit(rounded, picture)])
+    content = save(tensors, metadata={HEADER: json.dumps(metadata)})
+    write_whole(path, content)
+    return hash_file(path)
+
+
+def recalibrate(
+    checkpoint: Checkpoint,
+    path: Path,
+    calibration: Calibration,
+    figures: Mapping[str, Any],
+    scales: Sequence[tuple[float, float]] = (),
+) -> str:
+    """Write a copy of a checkpoint with another calibration and its figures; its sha256.
+
+    `scales` are a temperature and a bias for each sign; they are folded into the last layer.
+    """
+    network = load_network(checkpoint)
+    if scales:
+        head = network.backbone.get_classifier()  # type: ignore[operator]
+        temperatures, biases = torch.tensor(scales).T
+        with torch.no_grad():
+            head.weight /= temperatures[:, None]
+            head.bias /= temperatures
+            head.bias += biases
+    about = {
+        **{k: v for k, v in checkpoint.metadata.items() if k not in ("calibration", "created")},
+        "figures": {**checkpoint.metadata.get("figures", {}), **_brief(figures)},
+    }
+    return save_checkpoint(
+        path,
+        network,
+        margin=float(checkpoint.metadata["margin"]),
+        calibration=calibration,
+        about=about,
+    )
+
+
+def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
+    """Write the mean of several checkpoints' weights, uncalibrated; its sha256.
+
+    The checkpoints must share the architecture, and should share the weights that training began
+    with: the mean of unrelated networks is useless.
+    """
+    first = checkpoints[0].metadata
+    for other in checkpoints[1:]:
+        for name in ("architecture", "side", "margin", "signs", "contrast"):
+            if other.metadata.get(name) != first.get(name):
+                raise UserError("weights_mismatch", f"{other.path} has another {name}.")
+    networks = [load_network(checkpoint) for checkpoint in checkpoints]
+    states = [network.state_dict() for network in networks]
+    mean = {
+        name: torch.stack([state[name].float() for state in states]).mean(0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+    networks[0].load_state_dict(mean)
+    parts = [checkpoint.metadata.get("training", {}) for checkpoint in checkpoints]
+    never = set.intersection(*(set(part.get("left_out", ())) for part in parts))
+    training = {"mean_of": parts, "left_out": sorted(never)}
+    about = {"training": training, "licence": first.get("licence", "")}
+    return save_checkpoint(path, networks[0], margin=float(first["margin"]), about=about)
+
+
+def convert_state(
+    source: Path, architecture: str, path: Path, *, margin: float = CROP_MARGIN
+) -> str:
+    """Convert a plain state dict (.pth or .safetensors) into a checkpoint; its sha256.
+
+    The prefixes `module.` and `backbone.` are removed from the names.
+    """
+    if not source.is_file():
+        raise UserError("missing_file", f"There is no file {source}.")
+    try:
+        if source.suffix == ".safetensors":
+            state = _read_tensors(source)
+        else:
+            loaded = torch.load(source, map_location="cpu", weights_only=True)
+            state = loaded.get("state_dict", loaded)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError) as error:
+        raise UserError("weights_corrupt", f"{source} holds no plain tensors: {error}") from error
+    network = build_network(architecture)
+    names = {n.removeprefix("module.").removeprefix("backbone."): t for n, t in state.items()}
+    _fill(network, {f"backbone.{n}": t for n, t in names.items()}, source)
+    return save_checkpoint(path, network, margin=margin, about={"converted_from": source.name})
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's metadata; raises UserError `weights_corrupt` or `weights_mismatch`."""
+    try:
+        with safe_open(path, "pt") as opened:
+            stored = (opened.metadata() or {}).get(HEADER)
+        metadata = json.loads(stored) if stored else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            "weights_corrupt", f"{path} is damaged or not a safetensors file: {error}."
+        ) from error
+    if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
+        raise UserError("weights_mismatch", f"{path} is not a checkpoint of this program.")
+    if tuple(metadata.get("classes", ())) != CLASSES:
+        raise UserError("weights_mismatch", f"{path} tells other classes apart than {CLASSES}.")
+    return metadata
+
+
+def load_network(checkpoint: Checkpoint) -> Network:
+    """Build a checkpoint's network and load its weights, in evaluation mode."""
+    metadata = checkpoint.metadata
+    if metadata["architecture"] not in ARCHITECTURES:
+        raise UserError(
+            "unknown_model", f"{checkpoint.path} needs {metadata['architecture']}: update Unmask."
+        )
+    architecture = find_architecture(metadata["architecture"])
+    same = (
+        tuple(metadata["mean"]) == architecture.mean and tuple(metadata["std"]) == architecture.std
+    )
+    if not same:
+        raise UserError("weights_mismatch", f"{checkpoint.path} expects another normalisation.")
+    network = build_network(
+        architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast"),
+        signs=tuple(metadata.get("signs", SIGNS[:1])),
+    )  # fmt: skip
+    _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
+    return network.eval()
+
+
+def verify_checkpoint(checkpoint: Checkpoint) -> float:
+    """Run a checkpoint's self-test; the difference from the logit stored with it."""
+    tensors = _read_tensors(checkpoint.path)
+    if GOLDEN + "input" not in tensors:
+        raise UserError("weights_mismatch", f"{checkpoint.path} carries no golden input.")
+    logit = _golden_logit(load_network(checkpoint), tensors[GOLDEN + "input"].numpy())
+    off = abs(logit - float(tensors[GOLDEN + "logit"][0]))
+    if not off <= GOLDEN_TOLERANCE:
+        raise UserError(
+            "weights_corrupt",
+            f"{checkpoint.path} gives {logit:.3f} on its golden input, not "
+            f"{float(tensors[GOLDEN + 'logit'][0]):.3f}.",
+        )
+    return off
+
+
+def golden_input(side: int) -> np.ndarray:
+    """The picture of the self-test, the same on every machine: (1, side, side, 3) uint8."""
+    y, x = np.mgrid[0:side, 0:side].astype(np.int64)
+    rings = ((x - side // 2) ** 2 + (y - side // 3) ** 2) // max(1, side // 4)
+    picture = np.stack([(rings * 3) % 256, (x * 5 + rings) % 256, (y * 7 + x) % 256], axis=-1)
+    return picture.astype(np.uint8)[None]
+
+
+def _golden_logit(network: Network, picture: np.ndarray) -> float:
+    pixels = torch.from_numpy(picture).permute(0, 3, 1, 2).float() / 255
+    network = network.float().cpu().eval()
+    with torch.inference_mode():
+        return float(network(pixels)[0])
+
+
+def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of an evaluation that are stored in the checkpoint."""
+    return {
+        "video AUC": figures["auc"],
+        **{f"video AUC, {kind}": value for kind, value in figures["auc_by_kind"].items()},
+        **{f"video AUC, {name}": value for name, value in figures["auc_by_dataset"].items()},
+        "real clips called manipulated": figures["verdicts"]["real"]["manipulated"],
+    }
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError("weights_corrupt", f"{path} is damaged: {error}.") from error
+
+
+def _fill(network: Network, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    weights = {n: t for n, t in tensors.items() if not n.startswith(GOLDEN)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            "weights_mismatch",
+            f"{path} does not fit {network.architecture.title}: {first[:200]}",
+        ) from error
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values() if t.is_floating_point()):
+        raise UserError("weights_corrupt", f"{path} contains numbers that are not finite.")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file atomically; raises UserError `disk_full`."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError("disk_full", f"{path} could not be written: {error.strerror}.") from error
