@@ -25,7 +25,7 @@ from detector.texts import ENGLISH
 from detector.verdict import deciding_sign
 from detector.video import CLIP_SUFFIXES
 from detector.weights import load_detector
-from detector.workers import count_cores, spread
+from detector.workers import count_cores, map_jobs
 
 REPORT = "report.json"
 MANY = 4  # files a core: of fewer, loading the network in every process costs more than it gains
@@ -70,7 +70,7 @@ def scan_files(
     if ray or workers > 1:
         settings = replace(settings, threads=settings.threads or 1)
         watch = None
-    yield from spread(
+    yield from map_jobs(
         _scan_one,
         [
             Job(name, path, settings, folder, watch, error)

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from detector.mtcnn import CELL, Detection, load_cascade, only_apart
 from detector.records import Box, Face, Image, KeyFrame, Person
-from detector.workers import spread_over_threads
+from detector.workers import map_on_threads
 
 WINDOW = 1.2  # side of MTCNN's window, in widths of the face in it
 WINDOW_SHARE = 0.03  # smallest window searched, as a share of the frame's longest side
@@ -153,7 +153,7 @@ class FaceFinder:
         """
         for search in (self._search_run, self._search_closely):
             runs = _in_runs(key_frames)
-            faces = [face for run in spread_over_threads(search, runs, threads) for face in run]
+            faces = [face for run in map_on_threads(search, runs, threads) for face in run]
             if faces:
                 break
         return faces

@@ -62,7 +62,7 @@ def choose_frames(
             memory are released in the first pass and read again when chosen.
     """
     maxima: list[_Candidate] = []
-    spread: list[_Candidate] = []
+    spaced: list[_Candidate] = []
     stride, times, differences = 1, [], []
     window = _Window()
     before: np.ndarray | None = None
@@ -91,14 +91,14 @@ def choose_frames(
             frame = replace(frame, load=None)
         keep(window.add(number, frame, difference))
         if number % stride == 0:
-            spread.append(_Candidate(difference, number, frame, difference))
-            if len(spread) > capacity:
+            spaced.append(_Candidate(difference, number, frame, difference))
+            if len(spaced) > capacity:
                 stride *= 2
-                spread = [c for c in spread if c.number % stride == 0]
+                spaced = [c for c in spaced if c.number % stride == 0]
     for found in window.finish():
         keep(found)
     salient = [] if evenly else _salient(maxima, differences, count)
-    chosen = _fill(salient, spread, count, len(times))
+    chosen = _fill(salient, spaced, count, len(times))
     looked_at = [(c.frame, c.difference) for c in chosen]
     if not held and again is not None:
         differs = {c.frame.index: c.difference for c in chosen}
@@ -157,11 +157,11 @@ def _salient(maxima: list[_Candidate], differences: list[float], count: int) -> 
 
 
 def _fill(
-    chosen: list[_Candidate], spread: list[_Candidate], count: int, total: int
+    chosen: list[_Candidate], spaced: list[_Candidate], count: int, total: int
 ) -> list[_Candidate]:
     """Fill the budget with evenly spaced frames, each in the largest remaining gap."""
     taken = {c.number for c in chosen}
-    rest = [c for c in spread if c.number not in taken]
+    rest = [c for c in spaced if c.number not in taken]
     if not chosen and rest:
         middle = min(rest, key=lambda c: abs(c.number - total // 2))
         chosen = [middle]

@@ -16,7 +16,7 @@ from detector.scoring import Scorer
 from detector.settings import Progress, Settings, silent
 from detector.verdict import by_suspicion, judge_clip, judge_people
 from detector.weights import load_detector
-from detector.workers import count_cores, spread_over_threads
+from detector.workers import count_cores, map_on_threads
 
 
 def scan(
@@ -143,7 +143,7 @@ def _score(
         return detector.answer([f.crop for f in faces], mirror=settings.mirror)
 
     answers: list[np.ndarray] = []
-    for made in spread_over_threads(answer, each, settings.threads or count_cores()):
+    for made in map_on_threads(answer, each, settings.threads or count_cores()):
         answers += list(made)
         progress("scores", len(answers) / max(1, len(fit)))
     shares, at = [], 0

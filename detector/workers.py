@@ -1,4 +1,4 @@
-"""One function over many jobs: over threads, over processes, or over machines by Ray."""
+"""Apply a function to many jobs on threads, on processes, or on machines through Ray."""
 
 import ctypes
 import multiprocessing
@@ -18,13 +18,13 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-def spread(
+def map_jobs(
     function: Callable[[Job], Answer], jobs: Sequence[Job], *, workers: int = 1, ray: bool = False
 ) -> Iterator[Answer]:
-    """The answers, in the order of the jobs.
+    """Yield the results in the order of the jobs, computed by `workers` processes.
 
-    With `ray`, on the cluster that RAY_ADDRESS names, or on this machine's cores: every machine
-    needs the same files under the same paths.
+    With `ray`, the jobs run on the cluster that RAY_ADDRESS names, or on this machine's cores.
+    Every machine of a cluster needs the same files under the same paths.
     """
     if ray:
         with _ray_pool() as pool:
@@ -37,21 +37,21 @@ def spread(
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def spread_over_threads(
+def map_on_threads(
     function: Callable[[Job], Answer], jobs: Iterable[Job], threads: int
 ) -> Iterator[Answer]:
-    """The answers, in the order of the jobs, which are taken up only as they are needed.
+    """Yield the results in the order of the jobs, which are read only as they are needed.
 
-    Each thread runs its networks on itself alone: torch's own threads wait for one another, and on
-    a machine that has other work too they wait long.
+    Each thread runs torch single-threaded: torch's own threads wait for each other, and long on a
+    machine that has other work too.
     """
-    pool, running = _threads(threads, os.getpid()), deque[Future[Answer]]()
+    pool, running = _thread_pool(threads, os.getpid()), deque[Future[Answer]]()
     try:
         for job in jobs:
             running.append(pool.submit(function, job))
@@ -65,8 +65,8 @@ def spread_over_threads(
 
 
 @cache
-def _threads(count: int, process: int) -> ThreadPoolExecutor:
-    """A process's threads; a copy of the process has its own."""
+def _thread_pool(count: int, process: int) -> ThreadPoolExecutor:
+    """The thread pool of a process; a forked process gets its own."""
     import torch
 
     _keep_freed_memory()
@@ -74,10 +74,10 @@ def _threads(count: int, process: int) -> ThreadPoolExecutor:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library (glibc) use freed memory again, up to a limit, instead of asking anew.
+    """Let glibc keep freed memory, up to a limit, for the next allocation.
 
-    A network frees and asks for some megabytes a layer: to be given them page by page takes as
-    long as the convolutions.
+    A network frees and allocates some megabytes a layer. Getting them from the kernel page by page
+    takes as long as the convolutions.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

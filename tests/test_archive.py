@@ -11,7 +11,7 @@ from detector.__main__ import main
 from detector.archive import tell_apart
 from detector.errors import UserError
 from detector.settings import Settings
-from detector.workers import spread
+from detector.workers import map_jobs
 
 
 def square(number: int) -> int:
@@ -20,7 +20,7 @@ def square(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_answers_come_in_order(workers: int) -> None:
-    assert list(spread(square, range(20), workers=workers)) == [n**2 for n in range(20)]
+    assert list(map_jobs(square, range(20), workers=workers)) == [n**2 for n in range(20)]
 
 
 def test_an_archive_over_ray(
@@ -67,7 +67,7 @@ def test_ray_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "ray.util.multiprocessing", None)
     with pytest.raises(UserError) as caught:
-        list(spread(square, [1], ray=True))
+        list(map_jobs(square, [1], ray=True))
     assert "requirements-ray.txt" in caught.value.message
 
 

@@ -7,10 +7,12 @@ import pytest
 from clips import portrait, texture, write_clip
 
 import detector as unmask
+from detector.cards import Answer
 from detector.errors import UserError
+from detector.page import full_json, to_page, write_report
 from detector.pipeline import find_face, scan
 from detector.records import Label
-from detector.report import compare, read_report, to_html, to_json, write_report
+from detector.report import compare, read_report, to_json
 from detector.scoring import Detector
 from detector.settings import Settings
 
@@ -73,13 +75,15 @@ def test_cancelling_stops_and_leaves_nothing(
 
 def test_report_round_trip(detector: Detector, face_video: Path, tmp_path: Path) -> None:
     found = scan(face_video, Settings(key_frames=4), detector=detector)
-    report = read_report(write_report(found, tmp_path / "report"))
-    assert report == to_json(found)
+    written = full_json(Answer(found, "face.mp4"), language="en", file="report.json")
+    write_report(found, written, tmp_path / "report", {})
+    report = read_report(tmp_path / "report" / "report.json")
+    assert report == written
     assert compare(report, to_json(found)) == []
     report["probability"] = 0.9999
     assert "probability" in compare(report, to_json(found))[0]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "data:image/png" in page
+    assert "data:image/" in page
     assert "http" not in page
 
 
@@ -94,7 +98,9 @@ def test_bad_reports_are_refused(tmp_path: Path, content: str) -> None:
 
 def test_page_escapes_what_the_clip_says(detector: Detector, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "<b>&.mp4", [texture(1, 320, 240)] * 2)
-    page = to_html(to_json(scan(path, detector=detector)), {})
+    found = scan(path, detector=detector)
+    report = full_json(Answer(found, path.name), language="en", file="report.json")
+    page = to_page(found, report, {})
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;.mp4" in page
 

@@ -7,6 +7,7 @@ after a kill it continues. The index is a CSV file beside the crops.
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from detector.records import KeyFrame
 from detector.settings import Progress, Settings, silent
 from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip, read_image
 from detector.weights import write_whole
-from detector.workers import spread
+from detector.workers import map_jobs
 
 FRAMES = "key", "even", "all"
 SPLITS = "train", "val", "test"
@@ -314,7 +315,9 @@ def prepare(
     (out / "parts").mkdir(parents=True, exist_ok=True)
     jobs = [CutJob(source, out, frames, key_frames, margin) for source in sources]
     rows: list[Row] = []
-    for number, (made, complaint) in enumerate(spread(cut_source, jobs, workers=workers, ray=ray)):
+    for number, (made, complaint) in enumerate(
+        map_jobs(cut_source, jobs, workers=workers, ray=ray)
+    ):
         rows += made
         if complaint:
             complaints.append(complaint)
@@ -418,12 +421,11 @@ def _save(path: Path, image: np.ndarray) -> None:
 
 def write_index(path: Path, rows: Iterable[Row]) -> None:
     """Write an index, one line a crop."""
-    names = [f.name for f in fields(Row)]
-    lines = [",".join(names)]
-    for row in rows:
-        values = [str(v) for v in asdict(row).values()]
-        lines.append(",".join(f'"{v}"' if "," in v else v for v in values))
-    write_whole(path, ("\n".join(lines) + "\n").encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def read_index(path: Path) -> list[Row]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import rankdata
 
 Numbers = np.ndarray
 EPSILON = 1e-7
@@ -18,21 +19,13 @@ def class_weights(labels: Numbers, classes: int = 2) -> Numbers:
     return np.divide(counts.sum(), classes * counts, out=np.zeros_like(counts), where=counts > 0)
 
 
-def rank(values: Numbers) -> Numbers:
-    """Ranks from 1; ties get their mean rank."""
-    values = np.asarray(values, float)
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
 def auc(labels: Numbers, scores: Numbers) -> float:
     """Area under the ROC curve; NaN if there is only one class."""
     labels = np.asarray(labels, bool)
     fakes, reals = int(labels.sum()), int((~labels).sum())
     if not fakes or not reals:
         return float("nan")
-    total = rank(scores)[labels].sum()
+    total = rankdata(scores)[labels].sum()
     return float((total - fakes * (fakes + 1) / 2) / (fakes * reals))
 
 
