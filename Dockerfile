@@ -13,8 +13,7 @@ RUN if [ -n "$PYTORCH_CPU_INDEX" ]; then \
     && pip install --no-cache-dir -r requirements.txt
 
 COPY . .
-RUN pip install --no-cache-dir --no-deps . && rm -rf /src \
-    && useradd --create-home unmask
+RUN pip install --no-cache-dir --no-deps . && useradd --create-home unmask && cd / && rm -rf /src
 WORKDIR /home/unmask
 USER unmask
 
