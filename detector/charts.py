@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,13 +42,6 @@ def to_png(image: Image) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_png(path: Path, image: Image) -> None:
-    """An RGB image into a PNG file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(to_png(image))
-    part.replace(path)
 
 
 def to_data_uri(image: Image, side: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, cut, describe, resize, square_around
+from detector.faces import FaceFinder, cut, resize, square_around
 from detector.records import Box, KeyFrame
 from detector.records import Image as Pixels
 from detector.settings import Progress, silent
@@ -223,7 +223,6 @@ def to_portrait(row: Row, image: Pixels, landmarks: np.ndarray) -> Portrait:
         grey=False,
         image=whole,
         landmarks=points,
-        appearance=describe(whole, points),
     )
 
 

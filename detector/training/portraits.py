@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, cut, describe, resize
+from detector.faces import FaceFinder, cut, resize
 from detector.records import Image, KeyFrame
 from detector.settings import Progress, silent
 from detector.video import IMAGE_SUFFIXES, read_image
@@ -32,8 +32,6 @@ class Portrait:
     image: Image = field(repr=False, compare=False)
     landmarks: np.ndarray = field(repr=False, compare=False)
     """(5, 2) float, in `image`."""
-    appearance: np.ndarray = field(repr=False, compare=False)
-    """The face's descriptor, from `faces.describe`."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,6 @@ def _find_portrait(finder: FaceFinder, image: Image, name: str) -> Portrait | No
         grey=bool(np.percentile(saturation, 90) < 20),
         image=crop,
         landmarks=landmarks.astype(np.float32),
-        appearance=describe(crop, landmarks),
     )
 
 
@@ -108,7 +105,6 @@ def save_portraits(path: Path, portraits: Sequence[Portrait]) -> None:
         widths=np.array([p.face_width for p in portraits]),
         grey=np.array([p.grey for p in portraits]),
         landmarks=np.stack([p.landmarks for p in portraits]),
-        appearances=np.stack([p.appearance for p in portraits]),
         sides=np.array([p.image.shape[0] for p in portraits]),
         pixels=np.concatenate([p.image.ravel() for p in portraits]),
     )
@@ -126,7 +122,6 @@ def load_portraits(path: Path) -> list[Portrait]:
             grey=bool(kept["grey"][i]),
             image=kept["pixels"][ends[i] - side * side * 3 : ends[i]].reshape(side, side, 3),
             landmarks=kept["landmarks"][i],
-            appearance=kept["appearances"][i],
         )
         for i, (name, side) in enumerate(zip(kept["names"], kept["sides"].tolist(), strict=True))
     ]
