@@ -1,4 +1,4 @@
-"""Files and folders -> reports: one bad file never stops the rest."""
+"""Scan files and folders, write and verify reports. A bad file never stops the rest."""
 
 import os
 import tempfile
@@ -28,7 +28,7 @@ from detector.weights import load_detector
 from detector.workers import count_cores, map_jobs
 
 REPORT = "report.json"
-MANY = 4  # files a core: of fewer, loading the network in every process costs more than it gains
+MANY = 4  # files a core; for fewer, several processes cost more than they gain
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """A file's name -> what shows the progress of its scan."""
@@ -36,7 +36,7 @@ Watch = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Job:
-    """One file to scan, or why there is none. `name` tells it from all others of a batch."""
+    """One file to scan, or the error that it has. `name` is unique in the batch."""
 
     name: str
     clip: Path
@@ -54,16 +54,16 @@ def scan_files(
     ray: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The report of every file, in order, as soon as it is there; of folders all clips below.
+    """Scan files and all clips in folders; yield each report in order as soon as it is ready.
 
-    With `folder`, the reports and their pictures are written there too. Of many files each core
+    With `folder`, reports and pictures are also written there. If there are many files, each core
     scans its own, in a process that loads the network once.
     """
     if folder is not None:
         check_writable(folder)
     if not ray:
-        fence().warm()  # while the network loads
-    _load(settings)  # what is wrong with the model is said once, not once a file
+        fence().warm()  # in the background, while the network loads
+    _load(settings)  # raises an error of the model once, not for each file
     found = [pair for name in given for pair in find_clips(name)]
     names = tell_apart([path for path, _ in found])
     workers = count_cores() if len(found) >= MANY * count_cores() else 1
@@ -82,7 +82,7 @@ def scan_files(
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which nothing can be written, before hours of work for it."""
+    """Raise UserError `no_permission` if the folder cannot be written to, before work begins."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -94,7 +94,7 @@ def check_writable(folder: Path) -> None:
 
 
 def find_clips(name: str) -> Iterator[tuple[Path, UserError | None]]:
-    """A file as it is; of a folder every video and image below it, and what cannot be opened."""
+    """(path, error) of a file, or of each video and image in a folder and what cannot be opened."""
     path = Path(name)
     if not name or not os.path.isdir(name):
         yield path, None if name else UserError("missing_file", "The name of the file is empty.")
@@ -116,7 +116,7 @@ def find_clips(name: str) -> Iterator[tuple[Path, UserError | None]]:
 
 
 def tell_apart(paths: Sequence[Path]) -> list[str]:
-    """For each the shortest ending of its path that no other file of them has."""
+    """The shortest ending of each path that no other path has."""
     whole = [Path(os.path.abspath(path)).parts[1:] if path.name else (str(path),) for path in paths]
     length = dict.fromkeys(whole, 1)
 
@@ -174,7 +174,7 @@ def verify(
     page: str | None = None,
     progress: Progress = silent,
 ) -> list[str]:
-    """How a fresh scan differs from a report, and from its page where one is given."""
+    """The differences between a report, and its page if given, and a fresh scan."""
     detector = _load(settings)
     found = scan(clip, settings, detector=detector, progress=progress)
     fresh = to_json(found)
@@ -198,7 +198,7 @@ def _put_to_test(
 def map_telling(
     found: Scan, detector: Detector | Ensemble, method: str | None, progress: Progress = silent
 ) -> Maps:
-    """The maps of the most telling faces by a method, each put to the test."""
+    """Tested heatmaps of the most telling faces."""
     if method is None:
         return {}
     from detector.explain import explain  # its methods take their time to load

@@ -1,4 +1,4 @@
-"""Records -> pictures: key frames with boxes, faces, heatmaps in colour."""
+"""Pictures: key frames with boxes, crops, coloured heatmaps."""
 
 import base64
 import io
@@ -11,21 +11,21 @@ import PIL.ImageDraw
 from detector.records import Face, Heatmap, Image, KeyFrame, Scan, VideoInfo
 
 COLOURS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3")
-"""Told apart by the colour-blind too, after Okabe and Ito; no green, which reads as "real"."""
+"""Distinguishable by the colour-blind, after Okabe and Ito; no green, which suggests "real"."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
-"""Patterns of lines: where colours begin anew, the next one."""
+"""Dash patterns; the next one is used when the colours are used up."""
 HEAT = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
-FAINT = 0.35  # of its opacity: a map that failed its own test
-BEYOND = 128  # grey: what lies outside the picture
+FAINT = 0.35  # factor on the opacity of a map that failed its test
+BEYOND = 128  # grey level outside the picture
 
 
 def person_style(rank: int) -> tuple[str, str]:
-    """Colour and pattern of the person of a rank, the most suspicious being 0."""
+    """Colour and dash pattern of a person; rank 0 is the most suspicious."""
     return COLOURS[rank % len(COLOURS)], DASHES[rank // len(COLOURS) % len(DASHES)]
 
 
 def clean_crop(face: Face, video: VideoInfo) -> Image:
-    """A face's crop with what lies beyond the picture's edge in grey, not smeared over it."""
+    """A face's crop with the part beyond the picture's edge in grey, without repeated pixels."""
     left, top, right, bottom = face.crop_box
     height, width = face.crop.shape[:2]
     across, down = width / max(1, right - left), height / max(1, bottom - top)
@@ -38,14 +38,14 @@ def clean_crop(face: Face, video: VideoInfo) -> Image:
 
 
 def to_png(image: Image) -> bytes:
-    """An RGB image as a PNG file."""
+    """Encode an RGB image as PNG."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def to_data_uri(image: Image, side: int) -> str:
-    """An image, at most `side` pixels long, as a JPEG that can stand inside a page."""
+    """Encode an image, at most `side` pixels long, as a JPEG data URI."""
     picture = PIL.Image.fromarray(image)
     picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -54,7 +54,7 @@ def to_data_uri(image: Image, side: int) -> str:
 
 
 def draw_boxes(scan: Scan, key_frame: KeyFrame) -> Image:
-    """A key frame with a numbered box around each face, in the person's colour."""
+    """Draw a numbered box around each face of a key frame, in the person's colour."""
     image = PIL.Image.fromarray(key_frame.image)
     draw = PIL.ImageDraw.Draw(image)
     scale = key_frame.image.shape[1] / max(1, scan.video.width)
@@ -74,19 +74,19 @@ def draw_boxes(scan: Scan, key_frame: KeyFrame) -> Image:
 
 
 def colour_heatmap(values: np.ndarray, scale: float = 1.0) -> Image:
-    """A map in colour; `scale` is the strength that is drawn brightest."""
+    """Colour a map; `scale` is the value that is drawn brightest."""
     grey = (np.clip(values / scale, 0, 1) * 255).round().astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(grey, HEAT)[..., ::-1])
 
 
 def overlay(image: Image, values: np.ndarray, *, opacity: float = 0.6, scale: float = 1.0) -> Image:
-    """A map laid over the picture it explains: clear where it is weak, however weak its peak."""
+    """Blend a map over the picture that it explains; it is transparent where it is weak."""
     alpha = opacity * np.sqrt(np.clip(values / scale, 0, 1))[..., None]
     return (image * (1 - alpha) + colour_heatmap(values, scale) * alpha).round().astype(np.uint8)
 
 
 def see_through(heatmap: Heatmap, side: int) -> str:
-    """A map alone, to lie over the face on a page; one that failed its test is drawn faintly."""
+    """A map as a transparent picture to lay over a face; faint if it failed its test."""
     alpha = np.sqrt(np.clip(heatmap.values, 0, 1))
     if not heatmap.trust.get("reliable", True):
         alpha = alpha * FAINT

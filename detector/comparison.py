@@ -1,4 +1,4 @@
-"""Two clips side by side: when one shows what the other shows, and where their faces differ."""
+"""Comparison of two clips: their alignment in time, and the differences between their faces."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from detector.faces import align
 from detector.records import Curve, Face, Image, Scan
 from detector.texts import find_decider
 
-RATE = 25  # samples a second on which the two are laid over each other
+RATE = 25  # samples a second of the curves that are correlated
 LEAST_OVERLAP = 1.0  # seconds, and of the shorter clip this share
 LEAST_SHARE = 0.5
-WELL = 0.6  # correlation from which on both are taken for the same scene
-STILL = 1e-9  # product of both spreads: below it a picture does not change
-CLOSE = 0.12  # seconds that two faces may lie apart to count as the same moment
-SIDE = 240  # pixels of the faces compared
-FULL_DIFFERENCE = 80.0  # of 255: drawn brightest
+WELL = 0.6  # least correlation of clips of the same scene
+STILL = 1e-9  # product of both deviations below which a picture does not change
+CLOSE = 0.12  # largest distance in time of two faces of the same moment, seconds
+SIDE = 240  # side of the compared faces, pixels
+FULL_DIFFERENCE = 80.0  # difference, of 255, that is drawn brightest
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one clip's time becomes the other's."""
+    """The time offset between two clips."""
 
     offset: float
     """Seconds to add to the first clip's time."""
@@ -33,7 +33,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same moment in both clips, the faces upright in the same place."""
+    """Faces of the same moment in both clips, aligned."""
 
     first: Face
     second: Face
@@ -42,7 +42,10 @@ class Pair:
 
 
 def align_clips(first: Curve, second: Curve) -> Alignment:
-    """The offset at which both change most alike; their pictures need not be of one size."""
+    """Find the offset at which the two difference curves correlate best.
+
+    The clips may differ in resolution.
+    """
     one, other = _sample(first), _sample(second)
     least = max(LEAST_OVERLAP * RATE, LEAST_SHARE * min(len(one), len(other)))
     best = Alignment(0.0, 0.0)
@@ -51,16 +54,16 @@ def align_clips(first: Curve, second: Curve) -> Alignment:
         if end - begin < least:
             continue
         a, b = one[begin:end], other[begin + lag : end + lag]
-        spread = float(a.std() * b.std())
-        moves = spread > STILL
-        agreement = float(((a - a.mean()) * (b - b.mean())).mean()) / spread if moves else 0.0
+        deviations = float(a.std() * b.std())
+        moves = deviations > STILL
+        agreement = float(((a - a.mean()) * (b - b.mean())).mean()) / deviations if moves else 0.0
         if agreement > best.agreement:
             best = Alignment(lag / RATE, agreement)
     return best
 
 
 def _sample(curve: Curve) -> np.ndarray:
-    """A curve of differences at an even rate; peaks count less than their size."""
+    """Resample a curve of differences at RATE; large peaks are compressed."""
     if len(curve.times) < 2:
         return np.zeros(1)
     times = np.arange(curve.times[0], curve.times[-1], 1 / RATE)
@@ -68,9 +71,9 @@ def _sample(curve: Curve) -> np.ndarray:
 
 
 def pair_faces(first: Scan, second: Scan, offset: float, count: int = 3) -> list[Pair]:
-    """The decider's faces that the other clip shows at the same moment, the closest moments first.
+    """Pair the deciding person's faces with the other clip's at the same moment, the closest first.
 
-    Of several people there, the one is taken whose face lies in the same part of the picture.
+    If there are several faces, the one at the most similar position in the picture is taken.
     """
     decider = find_decider(first)
     if decider is None:
@@ -96,7 +99,7 @@ def _same_moment(scan: Scan, time: float) -> list[Face]:
 
 
 def _place(face: Face, scan: Scan) -> np.ndarray:
-    """The middle of a face, as shares of the picture."""
+    """The centre of a face, as shares of the picture's width and height."""
     left, top, right, bottom = face.box
     size = np.array([scan.video.width, scan.video.height])
     return np.array([left + right, top + bottom]) / (2 * size)
@@ -105,7 +108,7 @@ def _place(face: Face, scan: Scan) -> np.ndarray:
 def _compare(first: Face, second: Face) -> tuple[Image, Image, Image]:
     upright = [align(f.crop, landmarks_in_crop(f, f.crop.shape[0]), SIDE) for f in (first, second)]
     soft = [cv2.GaussianBlur(u.astype(np.float32), (0, 0), SIDE / 80) for u in upright]
-    # Another exposure is no other face: brightness and contrast are made alike first.
+    # Match brightness and contrast first: another exposure is not another face.
     scaled = (soft[1] - soft[1].mean()) * (soft[0].std() / max(1e-6, float(soft[1].std())))
     difference = np.abs(soft[0] - (scaled + soft[0].mean())).mean(axis=2)
     return upright[0], upright[1], colour_heatmap(difference, FULL_DIFFERENCE)

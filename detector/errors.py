@@ -1,4 +1,4 @@
-"""Everything a user can cause, as one exception with a code and a sentence to act on.
+"""UserError: every error a user can cause, with a code and a message that says what to do.
 
 UserError
 ├── the file      missing_file, not_a_file, no_permission, empty_file, file_too_large, no_clips,
@@ -14,7 +14,7 @@ import logging
 from typing import Final
 
 LOG = logging.getLogger("detector")
-LOG.addHandler(logging.NullHandler())  # silent unless whoever uses the library sets up logging
+LOG.addHandler(logging.NullHandler())  # silent unless the caller sets up logging
 
 CODES: Final[dict[str, str]] = {
     "missing_file": "the path does not exist",
@@ -52,7 +52,7 @@ CODES: Final[dict[str, str]] = {
 
 
 class UserError(Exception):
-    """Something the user can set right. `code` is stable, `message` says what to do."""
+    """An error that the user can resolve. `code` is stable, `message` says what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         if code not in CODES:
@@ -63,12 +63,12 @@ class UserError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
-        """How one crosses from process to process."""
+        """Pickle support, for errors that cross processes."""
         return UserError, (self.code, self.message)
 
 
 def as_user_error(error: Exception) -> UserError:
-    """The error as it is told to a user; what nobody foresaw is logged, and told without detail."""
+    """Convert any exception to a UserError; an unexpected one is logged and told without details."""
     if isinstance(error, UserError):
         return error
     LOG.error("unforeseen: %r", error, exc_info=error)
@@ -79,5 +79,5 @@ def as_user_error(error: Exception) -> UserError:
 
 
 def printable(text: str) -> str:
-    """The same, where a file's name is no UTF-8 with its odd bytes spelt out."""
+    """Replace bytes of a file name that are not UTF-8 by escapes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

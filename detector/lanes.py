@@ -1,7 +1,7 @@
-"""A scan -> its chart over time, one lane a person, as HTML that fits any width.
+"""The chart of a scan over time, one lane a person, as HTML that fits any width.
 
-The page's script adds the playhead; the report shows the same chart without one. A still picture
-has no time: its faces get a bar each.
+The page's script adds the playhead; the report shows the same chart without it. A still picture has
+no time axis: each face gets a bar.
 """
 
 import html
@@ -13,16 +13,16 @@ from detector import texts
 from detector.charts import COLOURS, clean_crop, person_style, to_data_uri
 from detector.records import Calibration, KeyFrame, PersonVerdict, Scan, show_probability
 
-SHOWN = len(COLOURS)  # people that get a lane; no colour is used twice
-HEIGHT = 168  # pixels of all lanes together, as long as each keeps the least
-LEAST, MOST = 28, 84  # of one lane
-SPAN = 1000  # of the drawing's own width
-TOP, BOTTOM = 8, 92  # of a lane's hundred: where probabilities 1 and 0 lie
+SHOWN = len(COLOURS)  # largest number of lanes, each with its own colour
+HEIGHT = 168  # height of all lanes together, pixels, unless that is less than LEAST each
+LEAST, MOST = 28, 84  # height of one lane, pixels
+SPAN = 1000  # width of the drawing in its own units
+TOP, BOTTOM = 8, 92  # vertical positions of probability 1 and 0, in % of a lane
 DASHES = {"upper": "7 4", "lower": "2 4"}
 
 
 def draw_lanes(found: Scan, language: str) -> str:
-    """The whole chart."""
+    """The chart of a scan as HTML."""
     shown = found.people[:SHOWN]
     if not shown:
         return ""
@@ -48,12 +48,12 @@ def draw_lanes(found: Scan, language: str) -> str:
 
 
 def clip_length(found: Scan) -> float:
-    """Seconds that the chart spans."""
+    """The length of the chart's time axis, seconds."""
     return max([found.video.duration, *(k.time for k in found.key_frames), 0.04])
 
 
 def _who(found: Scan, person: PersonVerdict, rank: int, language: str, height: int) -> str:
-    """Who a lane is of: portrait, number, symbol, probability."""
+    """The label of a lane: portrait, number, symbol, probability."""
     faces = person.person.faces
     best = max(person.scores, key=lambda s: s.probability).face if person.scores else faces[0]
     verdict, times = person.verdict, [f.time for f in faces]
@@ -112,7 +112,7 @@ def _plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str:
 
 
 def _bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
-    """A still picture's probability, from 0 on the left to 1 on the right."""
+    """A still picture's probability as a bar from 0 to 1."""
     colour, _ = person_style(rank)
     marks = "".join(
         f'<line x1="{100 * value:.1f}%" x2="{100 * value:.1f}%" y1="0" y2="100%" '
@@ -127,7 +127,7 @@ def _bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
 
 
 def _runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[int]]:
-    """Positions of points in neighbouring key frames: where a face is missing, the line breaks."""
+    """Runs of neighbouring key frames in which the face is seen."""
     order = {k.index: place for place, k in enumerate(key_frames)}
     runs: list[list[int]] = []
     for position, index in enumerate(indices):
@@ -139,7 +139,7 @@ def _runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[i
 
 
 def _changes(found: Scan, end: float, language: str) -> str:
-    """How much the picture changes from frame to frame."""
+    """The curve of differences between frames."""
     differences = found.curve.differences
     if len(differences) < 2:
         return ""

@@ -1,8 +1,8 @@
-"""What a file states about how it was made: marks of generators and editors, in its own words.
+"""Statements in a file about how it was made: marks of generators and editors.
 
 Content Credentials name actions and their `digitalSourceType` (IPTC's vocabulary); XMP packets,
-EXIF and PNG texts carry the same type or a generator's name. A statement is easily removed and
-easily forged, so none of it enters the verdict; but who writes "generated" rarely lies.
+EXIF and PNG texts carry the same type or a generator's name. Statements are easy to remove and to
+forge, so none of them enters the verdict; but a file that says "generated" rarely lies.
 """
 
 import re
@@ -49,9 +49,9 @@ LENGTH = 120  # characters of a name that are kept
 
 
 def read_statements(path: Path, metadata: Mapping[str, str]) -> tuple[Statement, ...]:
-    """All but the Content Credentials: XMP, EXIF, PNG texts, and the container's `metadata`.
+    """Statements from XMP, EXIF, PNG texts and the container's `metadata`.
 
-    To be called behind the fence: the file is a stranger's.
+    It parses untrusted files, so it must run behind the fence.
     """
     found: list[Statement] = []
     for packet in _packets(path):
@@ -64,7 +64,7 @@ def read_statements(path: Path, metadata: Mapping[str, str]) -> tuple[Statement,
 
 
 def read_manifest(manifest: Mapping[str, Any]) -> tuple[Statement, ...]:
-    """What the active manifest of Content Credentials says of the file's making."""
+    """Statements about the making in the active manifest of Content Credentials."""
     active = manifest.get("manifests", {}).get(manifest.get("active_manifest"), {})
     generator = str(active.get("claim_generator", "")).split("/")[0]
     found = []
@@ -81,7 +81,7 @@ def read_manifest(manifest: Mapping[str, Any]) -> tuple[Statement, ...]:
 
 
 def _packets(path: Path) -> Iterator[str]:
-    """The XMP packets of a file, wherever they stand."""
+    """The XMP packets of a file, at any position."""
     start, end, held, count = b"<x:xmpmeta", b"</x:xmpmeta>", b"", 0
     with open_file(path) as file:
         while chunk := file.read(CHUNK):
@@ -111,7 +111,7 @@ def _read_packet(packet: str) -> Iterator[Statement]:
 
 
 def _tag(packet: str, name: str) -> str | None:
-    """The value of a property, written as an attribute, an element, or an element's resource."""
+    """The value of a property, which may be an attribute, an element, or an element's resource."""
     forms = (
         rf'\w+:{name}\s*=\s*"([^"]*)"',
         rf"<\w+:{name}>(?:\s*<rdf:\w+>\s*<rdf:li[^>]*>)?\s*([^<]+)<",
@@ -124,7 +124,7 @@ def _tag(packet: str, name: str) -> str | None:
 
 
 def _read_picture(path: Path) -> Iterator[Statement]:
-    """EXIF and PNG texts of a still picture; nothing of what is none."""
+    """EXIF and PNG texts of a still picture; nothing for other files."""
     try:
         with (
             warnings.catch_warnings(),

@@ -1,6 +1,6 @@
-"""A file -> what it says of itself: sha256, container metadata, Content Credentials.
+"""What a file states about its origin: sha256, container metadata, Content Credentials.
 
-None of it enters the verdict: metadata are easily removed and easily forged.
+None of it enters the verdict: metadata are easy to remove and to forge.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def hash_file(path: Path) -> str:
 
 
 def read_provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
-    """What a file says of itself; `metadata` is the container's, as the decoder read it."""
+    """Read what a file states about its origin; `metadata` is that of the container."""
     state, signer, credited = read_credentials(path)
     kept = {k: str(v)[:200] for k, v in metadata.items() if k.lower() in KEPT}
     statements = tuple(dict.fromkeys((*credited, *read_statements(path, metadata))))
@@ -47,10 +47,10 @@ def read_provenance(path: Path, metadata: Mapping[str, str]) -> Provenance:
 
 
 def read_credentials(path: Path) -> tuple[str, str | None, tuple[Statement, ...]]:
-    """Content Credentials (C2PA): their state, who signed, and how they say the file was made.
+    """Read the Content Credentials (C2PA): (state, signer, statements about the making).
 
-    `valid` says that nothing was changed since the signature, not that the signer can be trusted.
-    `remote`: the file names an address where its credentials are; nothing is fetched from there.
+    `valid` means that nothing was changed since the signature, not that the signer can be trusted.
+    `remote` means that the file names an address with its credentials; it is not fetched.
     """
     try:
         import c2pa
@@ -87,7 +87,7 @@ def _state_without_manifest(path: Path, error: str) -> str:
 
 
 def holds(path: Path, wanted: bytes) -> bool:
-    """Whether the bytes stand anywhere in a file."""
+    """Whether a file contains these bytes."""
     tail = b""
     with open_file(path) as file:
         while chunk := file.read(CHUNK):

@@ -1,4 +1,4 @@
-"""Every choice a user has, with its unit and default; validated once, on construction."""
+"""The options of a scan, with units and defaults. They are validated once, on construction."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ It may raise `UserError("cancelled", ...)` to stop the work.
 
 
 def silent(stage: str, fraction: float) -> None:
-    """Report nothing."""
+    """The default `Progress`: report nothing."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose for a scan."""
+    """The options of a scan."""
 
     model: str = "default"
     """Name of a model or an ensemble in the catalogue."""
@@ -50,7 +50,7 @@ class Settings:
     """Seconds after which decoding stops: what was decoded by then is judged, and told apart."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Raise UserError `bad_setting` for a value outside its range."""
         for name, kind in get_type_hints(Settings).items():
             value = getattr(self, name)
             if kind is float and type(value) is int:

@@ -1,8 +1,8 @@
-"""What visitors upload: one private folder a launch, gone when the program is, however it ends.
+"""Uploads lie in one private folder for each launch, which is removed when the program ends.
 
-A helper process holds the other end of a pipe and removes the folder when the pipe breaks: after
-Ctrl-C, a crash, or a kill that no program can catch. Should both be killed, or the power fail, the
-next start sweeps up what no living program holds locked.
+A helper process holds one end of a pipe and removes the folder when the pipe breaks: after Ctrl-C,
+a crash, or a kill that no program can catch. If the helper is killed as well, or the power fails,
+the next start removes all folders that no running program has locked.
 """
 
 import os
@@ -27,9 +27,9 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only this user may read, named to gradio; removed at the end.
+    """Create a private folder for uploads and make it gradio's; remove it at the end.
 
-    To be entered before gradio is imported, which notes on import where its files go.
+    Enter it before gradio is imported: gradio reads its folder on import.
     """
     before = os.environ.get("GRADIO_TEMP_DIR")
     root = Path(before or tempfile.gettempdir())
@@ -39,7 +39,7 @@ def private_folder() -> Iterator[Path]:
     helper = subprocess.Popen(
         [sys.executable, "-I", "-c", WAIT_AND_REMOVE, str(base)],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for us
+        start_new_session=True,  # Ctrl-C must not reach it
     )
     os.environ["GRADIO_TEMP_DIR"] = str(base / FILES)
     try:
@@ -56,7 +56,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def sweep(root: Path) -> None:
-    """Remove the folders of programs that are no more."""
+    """Remove the upload folders of programs that no longer run."""
     for folder in root.glob(f"{PREFIX}*"):
         if folder.is_symlink() or not (folder / LOCK).is_file():
             continue
@@ -67,7 +67,7 @@ def sweep(root: Path) -> None:
 
 
 def _make(root: Path) -> tuple[Path, IO[bytes]]:
-    """The folder and its lock; until it is locked it has a name that no sweep looks for."""
+    """Create the folder and its lock; until it is locked, its name is one that `sweep` ignores."""
     made = Path(tempfile.mkdtemp(prefix="unmask-new-", dir=root))
     (made / FILES).mkdir()
     base = made.with_name(made.name.replace("unmask-new-", PREFIX))
@@ -82,7 +82,7 @@ def _make(root: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _hold(path: Path) -> IO[bytes] | None:
-    """The file, locked until it is closed or this program ends; None if another holds it."""
+    """Lock the file until it is closed or this program ends; None if another program holds it."""
     try:
         file = path.open("r+b")
     except OSError:
