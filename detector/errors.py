@@ -68,7 +68,7 @@ class UserError(Exception):
 
 
 def as_user_error(error: Exception) -> UserError:
-    """Convert any exception to a UserError; an unexpected one is logged and told without details."""
+    """Convert an exception to a UserError; an unexpected one is logged and told without detail."""
     if isinstance(error, UserError):
         return error
     LOG.error("unforeseen: %r", error, exc_info=error)
