@@ -15,36 +15,39 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
     add_setting(parser, "model", metavar="NAME")
     parser.add_argument(
-        "--weights", nargs="+", metavar="PATH", help="checkpoints in place of the catalogue's"
+        "--weights",
+        nargs="+",
+        metavar="PATH",
+        help="checkpoint files to use in place of the catalogue's",
     )
     parser.add_argument(
-        "--together", action="store_true", help="the checkpoints as one ensemble, averaged"
+        "--together", action="store_true", help="measure the checkpoints as one ensemble"
     )
     add_setting(parser, "device", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, metavar="DIR",
-        help="clips in real/ and fake/, described in manifest.tsv if there is one, or what "
-        "`prepare` made; of several folders or checkpoints a matrix is made",
+        help="a folder of clips in real/ and fake/, optionally with a manifest.tsv, or an index "
+        "that `prepare` made; several folders or checkpoints give a matrix",
     )  # fmt: skip
     parser.add_argument(
         "--robustness", action="store_true",
-        help="also encoded, shrunk, blurred, made noisy and dark, ever more strongly",
+        help="also measure on faces that are encoded, downscaled, blurred, made noisy or darker",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", choices=["-"], help="print the figures as one JSON object")
     parser.add_argument(
         "--calibrate", type=Path, metavar="FILE",
-        help="write the checkpoint to this file with a calibration made from these clips",
+        help="write the checkpoint to this file, calibrated on these clips",
     )  # fmt: skip
     parser.add_argument(
         "--left-out", type=Path, metavar="DIR",
-        help="an index of labelled sources: also measure, source by source, those that the "
-        "checkpoint's header says it never learned from; with --calibrate they count as well",
+        help="an index of labelled sources: also measure those that the checkpoint was not trained "
+        "on, source by source; with --calibrate they are used as well",
     )  # fmt: skip
 
 
 def run(options: Options) -> int:
-    """Measure a detector on labelled clips."""
+    """Measure, and optionally calibrate, detectors on labelled clips."""
     from detector.scoring import Detector, Ensemble
     from detector.training.evaluate import evaluate, evaluate_all, to_markdown
     from detector.training.left_out import evaluate_left_out
@@ -52,9 +55,11 @@ def run(options: Options) -> int:
 
     checkpoints = options.weights or [None]
     if options.calibrate and len(options.data) * len(checkpoints) > 1:
-        raise UserError("bad_setting", "--calibrate goes with one DIR and one PATH.")
+        raise UserError(
+            "bad_setting", "--calibrate takes one --data folder and one --weights file."
+        )
     if options.together and len(checkpoints) < 2:
-        raise UserError("bad_setting", "--together wants two checkpoints or more: --weights A B.")
+        raise UserError("bad_setting", "--together needs at least two checkpoints: --weights A B.")
     detectors = {
         Path(path).stem if path else options.model: load_detector(
             options.model, weights=path, device=options.device
@@ -69,7 +74,7 @@ def run(options: Options) -> int:
         detectors = {name: Ensemble.join(name, members)}
     if len(options.data) * len(detectors) > 1:
         if options.json:
-            raise UserError("bad_setting", "--json goes with one DIR and one PATH.")
+            raise UserError("bad_setting", "--json takes one --data folder and one --weights file.")
         with Bar("evaluating") as progress:
             table = evaluate_all(
                 options.data, detectors, options.out, progress=progress,
@@ -104,5 +109,5 @@ def run(options: Options) -> int:
 
 
 def uncalibrated(detector: Any) -> Any:
-    """The detector as if it had no calibration, so that a new one is measured."""
+    """The detector without its calibration, so that a new one is fitted."""
     return replace(detector, calibration=Calibration(signs=detector.calibration.signs))

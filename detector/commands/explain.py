@@ -17,17 +17,19 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         help="smoothgrad, gradcam, gradcam++, faster-scorecam; also layercam, hirescam, scorecam",
     )  # fmt: skip
     parser.add_argument(
-        "--time", type=float, metavar="T", help="seconds; the most suspicious face by default"
+        "--time",
+        type=float,
+        metavar="T",
+        help="time of the face in seconds; by default the most suspicious face",
     )
     parser.add_argument(
         "--sign", choices=SIGNS,
-        help="whose evidence is explained: that of a pasted face or of a drawn one; by default "
-        "what the verdict rests on",
+        help="the sign whose evidence is explained; by default the one that the verdict rests on",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--whole-person", action="store_true",
-        help="also the mean map over all of the person's faces, aligned: what is steady stays",
+        help="also compute the mean map over all of the person's faces, aligned",
     )  # fmt: skip
     parser.add_argument("--json", choices=["-"], help="print one JSON object")
     add_model_options(parser)
@@ -35,7 +37,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: Options) -> int:
-    """The map of one face, its picture, and how far it can be trusted."""
+    """Write the heatmap of one face as .npy and .png, and print its trust figures."""
     import numpy as np
 
     from detector.charts import overlay, to_png

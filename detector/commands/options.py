@@ -41,5 +41,5 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     """Add --ray."""
     parser.add_argument(
         "--ray", action="store_true",
-        help="spread the work by Ray: over the cluster RAY_ADDRESS names, or this machine's cores",
+        help="run on the Ray cluster that RAY_ADDRESS names, or on this machine's cores",
     )  # fmt: skip

@@ -13,10 +13,10 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     """The options of `scan`."""
     parser.add_argument("clips", nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument(
-        "--jsonl", choices=["-"], help="print one JSON object a file, and nothing else"
+        "--jsonl", choices=["-"], help="print one JSON object for each file, and nothing else"
     )
     parser.add_argument(
-        "--report", metavar="DIR", type=Path, help="write a report of each file to this folder"
+        "--report", metavar="DIR", type=Path, help="write the reports to this folder"
     )
     add_model_options(parser)
     add_setting(parser, "key_frames", type=int, metavar="N")
@@ -26,7 +26,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Scan files; one bad file never stops the rest."""
+    """Scan files and print each report; a bad file never stops the rest."""
     settings = Settings(
         model=options.model,
         weights=options.weights,
@@ -40,7 +40,9 @@ def run(options: Options) -> int:
 
         check_method(settings.explain)
         if options.report is None:
-            raise UserError("bad_setting", "--explain needs --report DIR to write the map to.")
+            raise UserError(
+                "bad_setting", "--explain needs --report DIR, where the maps are written."
+            )
     with Bar("") as progress:
         progress("loading", 0.0)
         from detector.archive import scan_files

@@ -15,40 +15,42 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipes", action="store_true", help="list the recipes")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", nargs="+",
-        help="a folder of real faces, or for a labelled recipe one that `prepare` made; a recipe "
-        "that mixes sources takes several",
+        help="a folder of real faces, or an index that `prepare` made, depending on the recipe; "
+        "recipe `mixed` takes several indices",
     )  # fmt: skip
     parser.add_argument(
         "--faces", type=Path, metavar="DIR",
-        help="for a recipe that mixes sources: portraits of real people to make forgeries of",
+        help="for recipe `mixed`: portraits of real people, to make forgeries of",
     )  # fmt: skip
     parser.add_argument(
         "--leave-out", nargs="+", default=[], metavar="DATASET",
-        help="for a recipe that mixes sources: data sets to measure on and never to learn from",
+        help="for recipe `mixed`: data sets to measure on and not to train on",
     )  # fmt: skip
     parser.add_argument(
         "--leaky", action="store_true",
-        help="split crops at random as the papers did: frames of a video on both sides",
+        help="split crops at random, as several papers did: frames of a video are in both splits",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
-    parser.add_argument("--steps", type=int, metavar="N", help="in place of the recipe's")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="number of steps, in place of the recipe's"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue a run")
     parser.add_argument(
         "--compile", action="store_true",
-        help="compile the network first: faster on a CPU, and takes a C++ compiler",
+        help="use torch.compile: faster on a CPU, needs a C++ compiler",
     )  # fmt: skip
     parser.add_argument(
         "--start", default="imagenet", metavar="imagenet|scratch|FILE",
-        help="the weights that training begins with",
+        help="the initial weights",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
-        "--sheet", type=Path, metavar="PNG", help="only draw forgeries of the faces, to look at"
+        "--sheet", type=Path, metavar="PNG", help="only draw a sheet of forgeries, to look at"
     )
 
 
 def run(options: Options) -> int:
-    """Train a recipe on forgeries of real faces."""
+    """Carry out a recipe, list the recipes, or draw a sheet of forgeries."""
     from detector.scoring import choose_device
     from detector.training.plots import draw_sheet
     from detector.training.portraits import find_portraits
@@ -63,7 +65,9 @@ def run(options: Options) -> int:
                 print_stdout(f"{'':<26} published: {recipe.reproduces}")
         return 0
     if options.data is None or (options.recipe is None and options.sheet is None):
-        raise UserError("bad_setting", "A recipe and --data are needed; --recipes lists recipes.")
+        raise UserError(
+            "bad_setting", "A recipe and --data are needed; --recipes lists the recipes."
+        )
     for folder in [*options.data, *([options.faces] if options.faces else [])]:
         if not folder.is_dir():
             raise UserError("no_data", f"There is no folder {folder}.")
@@ -77,7 +81,7 @@ def run(options: Options) -> int:
         print_stdout(str(options.sheet))
         return 0
     if options.out is None:
-        raise UserError("bad_setting", "Say with --out where the run is to be kept.")
+        raise UserError("bad_setting", "--out is needed: the folder of the run.")
     recipe = find_recipe(options.recipe)
     if options.steps:
         recipe = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
@@ -92,7 +96,7 @@ def run(options: Options) -> int:
     with Bar(options.recipe) as progress:
         if recipe.mixed:
             if options.faces is None:
-                raise UserError("bad_setting", "This recipe needs portraits, too: --faces DIR.")
+                raise UserError("bad_setting", "This recipe also needs portraits: --faces DIR.")
             best = train_from_mixture(
                 recipe, options.faces, options.data, options.out, left_out=options.leave_out,
                 progress=progress, **common,

@@ -13,13 +13,15 @@ from detector.settings import Settings
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """The options of `verify`."""
-    parser.add_argument("report", type=Path, metavar="REPORT", help="its JSON, or its page")
+    parser.add_argument(
+        "report", type=Path, metavar="REPORT", help="the JSON or the page of a report"
+    )
     parser.add_argument("clip", type=Path)
     parser.add_argument("--weights", metavar="PATH", help=setting_help("weights"))
 
 
 def run(options: Options) -> int:
-    """Scan a clip again as a report says it was, and compare all that a reader sees."""
+    """Scan a clip again with a report's settings, and compare the report and its page."""
     from detector.archive import verify
     from detector.report import read_report
 
@@ -37,7 +39,7 @@ def run(options: Options) -> int:
 
 
 def stored_settings(stored: dict[str, Any], weights: str | None) -> Settings:
-    """The settings of a report, of which limits may only be stricter than they usually are."""
+    """The settings of a report; its limits may only be stricter than the defaults."""
     usual = Settings()
     chosen = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
     if weights:
