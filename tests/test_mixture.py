@@ -128,7 +128,7 @@ def test_the_margin_is_chosen_around_the_box(index: Path) -> None:
     [
         ({"crop": "gone.png"}, [], "line 2: gone.png does not exist"),
         ({"kind": "odd"}, [], "line 2: .* unknown kind 'odd'"),
-        ({"fake": 1}, [], "called real, but fake is 1"),
+        ({"fake": 1}, [], "has the kind real, but fake is 1"),
         ({"right": 900}, [], "line 2: .* box outside its 120 x 120"),
         ({}, ["nowhere"], "No data set is called nowhere"),
         ({}, ["pairs", "kept"], "one class only"),
