@@ -64,8 +64,16 @@ def _visitor_of(event: Any) -> str:
 
 
 def name_visitor(session: str | None, request: Any) -> str:
-    """On a Space the address, of which there are fewer than sessions; else the session."""
+    """By address, of which there are fewer than sessions; on this machine itself by session."""
+    address = request.client.host if request.client else ""
     if "SPACE_ID" in os.environ:
         forwarded = request.headers.get("x-forwarded-for", "")
-        return forwarded.partition(",")[0].strip() or request.client.host
-    return session or request.client.host
+        return forwarded.partition(",")[0].strip() or address
+    return address if is_public(request) else session or address
+
+
+def is_public(request: Any) -> bool:
+    """Whether it comes from elsewhere than this machine."""
+    return "SPACE_ID" in os.environ or not (
+        request.client and request.client.host in ("127.0.0.1", "::1", "localhost")
+    )

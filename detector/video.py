@@ -303,8 +303,8 @@ class Clip:
                     f"{self.settings.max_duration:.0f} s: {self.frames_read} frames spread over "
                     "all of it were looked at."
                 )
-            else:
-                self._correct_info()
+            if not sampled:
+                self._correct_info(whole=not stopped)
             if self._damaged:
                 self.warnings.append(
                     f"Parts of the file are damaged ({self._damaged} packets): what decodes was "
@@ -525,11 +525,11 @@ class Clip:
         room = max(1.0, SLACK * (self.until - now) / max(each, 1e-9))
         return max(1, math.ceil((SAMPLED_FRAMES - number) / room))
 
-    def _correct_info(self) -> None:
-        """What reading all frames taught: how many, how long, and whether the end is missing."""
+    def _correct_info(self, *, whole: bool) -> None:
+        """What reading the frames taught: how many, how long, and whether the end is missing."""
         announced = self.info.frames
         read = max(self.frames_read, self._packets) if self._dense else self.frames_read
-        if announced and read < 0.9 * announced:
+        if whole and announced and read < 0.9 * announced:
             self.warnings.append(
                 f"The file announces {announced} frames, {read} of them decode: "
                 "it may have been cut off."

@@ -205,6 +205,15 @@ def test_preparation_goes_on_where_it_was(prepared: Path, monkeypatch: pytest.Mo
     assert all((prepared / r.crop).is_file() for r in after)
 
 
+def test_crops_that_were_cut_otherwise_are_not_used_again(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").write_bytes((prepared.parent / "real" / "r0.mp4").read_bytes())
+    cut = [prepare("folder", tmp_path, tmp_path / "out", key_frames=n)[0] for n in (2, 4, 2)]
+    assert len(cut[0]) == 2 < len(cut[1])
+    assert cut[0] == cut[2]
+    assert all((tmp_path / "out" / row.crop).is_file() for rows in cut for row in rows)
+
+
 def deal(prepared: Path, folder: Path) -> Path:
     """The same index with both classes in every split: so few videos may leave one without."""
     rows = read_index(prepared / "index.csv")

@@ -4,6 +4,7 @@ import torch
 from clips import make_face, texture
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget
+from scipy.stats import spearmanr
 
 from detector.architectures import Architecture, Network, build_network
 from detector.charts import colour_heatmap, overlay
@@ -208,6 +209,15 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation(values, values * 3 + 1) == pytest.approx(1)
     assert rank_correlation(values, -values) == pytest.approx(-1)
     assert rank_correlation(values, np.ones((64, 64), np.float32)) == 0
+
+
+def test_equal_values_have_equal_ranks() -> None:
+    """Two maps that are zero but for one corner each: where they lie in the array is no order."""
+    first, second = np.zeros((2, 32, 32), np.float32)
+    first[:8, :8], second[-8:, -8:] = 1, 1
+    expected = spearmanr(first.ravel(), second.ravel()).statistic
+    assert rank_correlation(first, second) == pytest.approx(expected)
+    assert rank_correlation(first[::-1], second[::-1]) == pytest.approx(expected)
 
 
 def test_every_pixel_lies_in_one_region() -> None:

@@ -1,4 +1,4 @@
-"""Each promise in README and About, and the test that holds it."""
+"""Each promise in README, SECURITY.md and About, and the test that holds it."""
 
 import ast
 import re
@@ -13,7 +13,8 @@ from detector.records import LABEL_TEXT
 
 ROOT = Path(__file__).parent.parent
 ABOUT = texts.say("en", "about_text", figures="", minutes=60)
-TOLD = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()) + " ".join(ABOUT.split())
+PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "SECURITY.md")]
+TOLD = " ".join(" ".join([*PAGES, ABOUT]).split())
 
 HERE = "test_promises.py::test_promise"
 PROMISES = {
@@ -36,6 +37,46 @@ PROMISES = {
         "test_archive.py::test_files_of_one_name_are_told_apart",
     "writes down what went wrong": "test_main.py::test_what_went_wrong_stands_in_the_log_alone",
     "Exit code 0: every file was scanned": "test_main.py::test_wrong_usage_is_2",
+    "cannot make a clip `manipulated`":
+        "test_verdict.py::test_a_face_seen_once_neither_accuses_nor_lets_the_clip_be_cleared",
+    "no fonts or scripts from elsewhere": "test_app.py::test_from_drop_to_report",
+    "One that crashes, hangs or reaches a limit is ended; its clip gets":
+        "test_fence.py::test_a_decoder_that_crashes_or_lies_costs_its_clip_alone",
+    "or `decode_timeout`, and the next one another decoder":
+        "test_fence.py::test_a_hang_ends_at_the_limit",
+    "Cancelling ends it": "test_fence.py::test_cancelling_ends_a_hang_within_a_second",
+    "filter also forbids sockets, starting programs, signals":
+        "test_fence.py::test_what_decoding_does_not_need_is_forbidden",
+    "The given file alone is read":
+        "test_fence.py::test_a_decoder_reads_the_file_it_was_given_and_no_other",
+    "then gives up opening files": "test_fence.py::test_once_loaded_no_file_is_opened_or_changed",
+    "does not see tokens in the environment": "test_fence.py::test_a_decoder_sees_no_secret",
+    "PostScript, for which it would start Ghostscript, is none of them":
+        "test_video.py::test_a_file_that_names_others_is_refused",
+    "references to other files are refused":
+        "test_video.py::test_pictures_in_another_file_are_not_read",
+    "number of frames are those of what was decoded":
+        "test_video.py::test_a_duration_is_not_believed",
+    "what was decoded in time is judged":
+        "test_video.py::test_what_was_decoded_in_time_is_kept_and_told",
+    "none takes all places": "test_turns.py::test_one_visitor_cannot_hold_all_places",
+    "the queue is bounded": "test_turns.py::test_a_full_queue_says_so_in_words",
+    "4 GiB or 100 files":
+        "test_room.py::test_a_visitor_who_sends_very_many_files_is_bounded",
+    "2 GiB of the disk stay free": "test_room.py::test_the_disk_is_never_filled",
+    "what is remembered of all of them is 1 GiB":
+        "test_sessions.py::test_the_longest_unseen_is_forgotten_when_memory_is_full",
+    "in place of a file is not fetched":
+        "test_app.py::test_no_address_is_fetched_in_place_of_a_file",
+    "with a known hash, never pickle": "test_weights.py::test_convert_runs_no_code_from_a_pickle",
+    "a helper process removes it after a kill":
+        "test_uploads.py::test_uploads_are_gone_however_the_program_ends",
+    "the next start after a power cut":
+        "test_uploads.py::test_the_next_start_sweeps_what_the_dead_left_and_nothing_else",
+    "Clips that `evaluate` scans are decoded behind it":
+        "test_fence.py::test_clips_that_are_evaluated_are_decoded_behind_the_fence",
+    "with hashes in `requirements-lock.txt`":
+        f"{HERE.removesuffix('_promise')}_requirements_are_locked_with_hashes",
 }  # fmt: skip
 """What is promised, and the test that fails when it is broken."""
 

@@ -9,9 +9,9 @@ from detector import turns
 from detector.turns import FULL, FULL_EACH, WAITING_EACH, be_fair
 
 
-def make_event(visitor: str, address: str = "1.2.3.4") -> SimpleNamespace:
+def make_event(visitor: str, address: str = "1.2.3.4", host: str = "127.0.0.1") -> SimpleNamespace:
     request = SimpleNamespace(
-        headers={"x-forwarded-for": address}, client=SimpleNamespace(host="x")
+        headers={"x-forwarded-for": address}, client=SimpleNamespace(host=host)
     )
     return SimpleNamespace(session_hash=visitor, request=request, concurrency_id="network")
 
@@ -82,6 +82,11 @@ def test_on_a_space_a_new_session_is_no_new_visitor(monkeypatch: pytest.MonkeyPa
     other = make_event("a", "5.6.7.8, 1.2.3.4")
     assert turns._visitor_of(one) == turns._visitor_of(two) == "1.2.3.4"
     assert turns._visitor_of(other) == "5.6.7.8"
+
+
+def test_who_comes_over_the_network_is_known_by_address() -> None:
+    assert turns._visitor_of(make_event("a")) == "a"
+    assert turns._visitor_of(make_event("a", host="10.0.0.7")) == "10.0.0.7"
 
 
 def test_gradios_queue_has_what_is_made_fair() -> None:

@@ -357,6 +357,8 @@ def test_what_was_decoded_in_time_is_kept_and_told(tmp_path: Path) -> None:
     (told,) = clip.warnings
     assert told.startswith(f"Decoding was stopped after 600 s, the limit: {len(frames)} frames")
     assert "4 s that the file announces" in told
+    assert clip.info.frames == len(frames)
+    assert clip.info.duration == pytest.approx(len(frames) / 25, abs=0.05)
 
 
 def test_a_long_clip_that_decodes_slowly_is_sampled_to_its_end(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 STEPS = 8  # steps of the deletion and insertion curves
 RANDOM_MAPS = 4
@@ -24,14 +25,16 @@ Scorer = Callable[[torch.Tensor], np.ndarray]
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation of two maps at coarse size; 0 if one is constant."""
+    """Spearman's rank correlation of two maps at coarse size; 0 if one is constant.
+
+    Equal values share the mean of their ranks: most of a map is zero.
+    """
     ranks = []
     for values in (first, second):
         small = cv2.resize(values.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        order = np.argsort(np.argsort(small.ravel(), kind="stable"), kind="stable")
         if float(small.std()) <= 1e-12:
             return 0.0
-        ranks.append(order.astype(float))
+        ranks.append(rankdata(small.ravel()))
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 

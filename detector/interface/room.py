@@ -3,7 +3,6 @@
 Gradio bounds the size of a file, and takes any number of them.
 """
 
-import os
 import shutil
 import time
 from collections import deque
@@ -13,11 +12,11 @@ from fastapi import Request
 from fastapi.responses import PlainTextResponse
 
 from detector.interface.sessions import KEPT_SECONDS, temporary_folder
-from detector.turns import name_visitor
+from detector.turns import is_public, name_visitor
 
 HELD_BYTES = 20 * 2**30  # of uploads that may lie on the disk
 LEAST_FREE = 2 * 2**30  # bytes of the disk that uploads leave free
-EACH_BYTES = 4 * 2**30  # of one visitor of a public server
+EACH_BYTES = 4 * 2**30  # of one visitor from elsewhere
 EACH_FILES = 100  # likewise
 MESSAGE_BYTES = 32 * 2**20  # of a request without files, which is held in memory
 SMALL = 2**16  # bytes of such a request that count for nothing
@@ -78,6 +77,6 @@ class Doorkeeper:
                 return None
         told = self.room.take(
             name_visitor(None, request), size,
-            free=shutil.disk_usage(temporary_folder()).free, public="SPACE_ID" in os.environ,
+            free=shutil.disk_usage(temporary_folder()).free, public=is_public(request),
         )  # fmt: skip
         return PlainTextResponse(told, 413) if told else None

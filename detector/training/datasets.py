@@ -361,19 +361,21 @@ def cut_source(job: CutJob) -> tuple[list[Row], str | None]:
     """(crops of one video, None) or ([], reason); read from its part file if it was cut before."""
     source, out = job.source, job.out
     key = hashlib.sha256(source.path.encode()).hexdigest()[:16]
-    part = out / "parts" / f"{key}.csv"
+    options = f"{job.frames} {job.key_frames} {job.margin}"  # cut otherwise, it is cut anew
+    name = f"{key}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
+    part = out / "parts" / f"{name}.csv"
     if part.is_file():
         rows = [replace(r, split=source.split or "train") for r in read_index(part)]
         return rows, None if rows else f"{source.path}: no face"
     try:
-        rows = list(_cut(job, key))
+        rows = list(_cut(job, key, name))
     except UserError as error:
         return [], f"{source.path}: {error.message}"
     write_index(part, rows)
     return rows, None if rows else f"{source.path}: no face"
 
 
-def _cut(job: CutJob, key: str) -> Iterator[Row]:
+def _cut(job: CutJob, key: str, name: str) -> Iterator[Row]:
     source, out = job.source, job.out
     row = Row(
         crop="", fake=int(source.fake), video=key, group="+".join(source.people),
@@ -384,7 +386,7 @@ def _cut(job: CutJob, key: str) -> Iterator[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     if source.dataset == "deepfake_faces":  # the pictures are face crops already
         image = read_image(source.path)
-        path = folder / f"{key}-0.jpg"
+        path = folder / f"{name}-0.jpg"
         _save(path, image)
         kind = "swapped" if source.fake else "real"
         yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1], kind=kind)
@@ -406,7 +408,7 @@ def _cut(job: CutJob, key: str) -> Iterator[Row]:
             crop = face.crop
             if crop.shape[0] > CROP_SIDE:
                 crop = resize(crop, CROP_SIDE, CROP_SIDE)
-            path = folder / f"{key}-{face.frame_index}.jpg"
+            path = folder / f"{name}-{face.frame_index}.jpg"
             _save(path, crop)
             yield replace(
                 row, crop=str(path.relative_to(out)), frame=face.frame_index,

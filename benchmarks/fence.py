@@ -1,0 +1,178 @@
+"""What decoding behind the fence costs, and whether memory comes back after large clips.
+
+    python -m benchmarks.fence cost [--rounds N] [--only NAME...]
+    python -m benchmarks.fence memory [--seconds N]
+
+`cost` scans each clip in turn behind the fence and in this process; the ratio of both is of one
+run, so other work on the machine weighs on both alike. It also says how soon after a crash the next
+clip is read. `memory` scans a 4K clip, one of eight
+people and a long one, and says after each what this process and its decoders hold.
+"""
+
+import argparse
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.footage import FIVE_KINDS, Footage, make
+from benchmarks.profile import FOLDER
+from detector import fence, pipeline
+from detector.decoder import THUMBNAIL
+from detector.errors import UserError
+from detector.keyframes import Choice, choose_frames
+from detector.provenance import read_provenance
+from detector.records import Curve, KeyFrame, Provenance, VideoInfo
+from detector.scoring import Scorer
+from detector.settings import Progress, Settings, silent
+from detector.video import Clip
+from detector.weights import load_detector
+
+SMALL = Footage("480p-10s", 10, 854, 480)
+LARGE = (
+    Footage("2160p-10s", 10, 3840, 2160),
+    Footage("cost-10s-8-people", 10, 1920, 1080, 8),
+)
+
+
+@dataclass
+class Unfenced:
+    """What a look gives, decoded in this process."""
+
+    clip: Clip
+    choice: Choice
+
+    @property
+    def video(self) -> VideoInfo:
+        """What the clip is."""
+        return self.clip.info
+
+    @property
+    def curve(self) -> Curve:
+        """Its differences."""
+        return self.choice.curve
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is said of it."""
+        return tuple(self.clip.warnings)
+
+    @property
+    def frames(self) -> list[object]:
+        """Its key frames."""
+        return list(self.choice.frames)
+
+    def thumbnails(self) -> Iterator[KeyFrame]:
+        """The key frames, small."""
+        return self.choice.key_frames(THUMBNAIL)
+
+    def key_frames(self) -> Iterator[KeyFrame]:
+        """The key frames."""
+        return self.choice.key_frames()
+
+    def provenance(self) -> Provenance:
+        """What the file says of itself."""
+        return read_provenance(self.clip.file, self.clip.metadata)
+
+
+@contextmanager
+def look_here(path: Path, settings: Settings, progress: Progress = silent) -> Iterator[Unfenced]:
+    """What `fence.look` does, without the fence."""
+    clip = Clip(path, settings)
+    choice = choose_frames(clip, count=settings.key_frames, again=lambda: Clip(path, settings))
+    yield Unfenced(clip, choice)
+
+
+def compare(clip: Path, detector: Scorer, rounds: int) -> tuple[float, float]:
+    """Seconds of a scan behind the fence and without it: medians, taken in turn."""
+    spent: dict[object, list[float]] = {pipeline.look: [], look_here: []}
+    fenced = pipeline.look
+    try:
+        for number in range(2 * rounds):
+            ways = (fenced, look_here) if number // 2 % 2 else (look_here, fenced)
+            way = ways[number % 2]
+            pipeline.look = way  # type: ignore[assignment]
+            began = time.perf_counter()
+            pipeline.scan(clip, detector=detector)
+            spent[way].append(time.perf_counter() - began)
+    finally:
+        pipeline.look = fenced
+    return float(np.median(spent[fenced])), float(np.median(spent[look_here]))
+
+
+def choosing(clip: Path) -> float:
+    """Seconds until a warm decoder has chosen a clip's key frames."""
+    began = time.perf_counter()
+    with fence.look(clip, Settings(key_frames=4)):
+        return time.perf_counter() - began
+
+
+def recover(clip: Path) -> float:
+    """Seconds from a decoder's crash until the key frames of the next clip are chosen."""
+    with suppress(UserError), fence.look(clip, Settings(key_frames=4)) as seen:
+        next(seen.thumbnails())
+        began = time.perf_counter()
+        os.kill(seen.decoder._process.pid, signal.SIGKILL)
+        list(seen.key_frames())
+    with fence.look(clip, Settings(key_frames=4)):
+        return time.perf_counter() - began
+
+
+def held(process: int) -> float:
+    """Megabytes that a process and its children hold now (Linux)."""
+    folder = Path(f"/proc/{process}")
+    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    children = (
+        int(child)
+        for task in (folder / "task").iterdir()
+        for child in (task / "children").read_text(encoding="utf-8").split()
+    )
+    return own + sum(held(child) for child in children)
+
+
+def print_cost(detector: Scorer, rounds: int, names: list[str]) -> None:
+    """One line a clip."""
+    print("| clip | behind the fence, s | without, s | ratio |\n|---|---|---|---|")
+    for clip in [make(f, FOLDER) for f in FIVE_KINDS if f.name in names]:
+        fenced, bare = compare(clip, detector, rounds)
+        print(f"| {clip.stem} | {fenced:.2f} | {bare:.2f} | {fenced / bare:.3f} |", flush=True)
+    small = make(SMALL, FOLDER)
+    print(f"\nThe next clip after a crash: {recover(small):.2f} s, of which without one "
+          f"{choosing(small):.2f} s.")  # fmt: skip
+
+
+def print_memory(detector: Scorer, seconds: int) -> None:
+    """One line a clip, the small one first and last."""
+    print("| after | held, MiB |\n|---|---|")
+    for footage in (SMALL, *LARGE, Footage(f"cost-{seconds}s", seconds, 1920, 1080), SMALL):
+        pipeline.scan(make(footage, FOLDER), detector=detector)
+        gc.collect()
+        print(f"| {footage.name} | {held(os.getpid()):.0f} |", flush=True)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("cost", "memory"))
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--only", nargs="*", default=["720p-10s", "1080p-10s"], metavar="NAME")
+    parser.add_argument("--seconds", type=int, default=7200, metavar="N", help="the long clip's")
+    options = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    detector = load_detector()
+    pipeline.scan(make(SMALL, FOLDER), Settings(key_frames=4), detector=detector)  # warm up
+    if options.what == "cost":
+        print_cost(detector, options.rounds, options.only)
+    else:
+        print_memory(detector, options.seconds)
+
+
+if __name__ == "__main__":
+    main()
