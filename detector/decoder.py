@@ -193,8 +193,8 @@ def warn_of_fewer(clip: "Clip", count: int) -> None:
     wanted = min(clip.settings.key_frames, clip.frames_read)
     if count < wanted:
         clip.warnings.append(
-            f"{count} key frames were looked at, not {wanted}: its frames are too large to hold "
-            "more of them, or take too long to decode."
+            f"{count} key frames were looked at, not {wanted}: the clip's frames are too large to "
+            "hold more of them, or take too long to decode."
         )
 
 
