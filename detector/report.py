@@ -20,7 +20,7 @@ from detector.records import (
 )
 
 SCHEMA = 1
-TOLERANCE = 0.01  # probability: what another processor's rounding may change
+TOLERANCE = 0.03  # probability: what rounding changes, as between processors with bf16 and without
 
 TOLERANCES = {
     "probability": TOLERANCE, "interval": TOLERANCE, "signs": TOLERANCE, "difference": 0.05,

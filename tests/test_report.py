@@ -1,7 +1,14 @@
 from copy import deepcopy
 from typing import Any
 
-from detector.report import compare, to_text
+import numpy as np
+import pytest
+from clips import other_portrait, portrait
+
+from detector import scoring
+from detector.report import TOLERANCE, compare, to_text
+from detector.verdict import median_probability
+from detector.weights import load_detector
 
 REPORT: dict[str, Any] = {
     "schema": 1, "file": "clip.mp4", "sha256": "0", "verdict": "manipulated", "probability": 0.93,
@@ -46,3 +53,20 @@ def test_several_people_doubts_and_warnings_are_told() -> None:
         line.startswith("  person 2, 2 faces from 0.5 s to 2.2 s: No signs") for line in lines
     )
     assert lines[-1] == "  Note: The clip is interlaced."
+
+
+def test_processors_with_bf16_and_without_agree_within_what_verify_tolerates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the embedded detector, for single faces and for a person of four."""
+    faces = [portrait()[:260, 100:360], other_portrait()[40:400, 80:440]]
+    crops = [np.ascontiguousarray(face[:, ::step]) for face in faces for step in (1, -1)]
+    detector = load_detector(device="cpu")
+    answers = []
+    for half in (False, True):
+        monkeypatch.setattr(scoring, "has_fast_half", lambda _, half=half: half)
+        answers.append(detector.answer(crops))
+    assert not np.array_equal(*answers)
+    for part in ([0], [1], [2], [3], [0, 1, 2, 3]):
+        one, other = (median_probability(a[part], detector.calibration) for a in answers)
+        assert one == pytest.approx(other, abs=TOLERANCE)
