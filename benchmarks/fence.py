@@ -3,10 +3,10 @@
     python -m benchmarks.fence cost [--rounds N] [--only NAME...]
     python -m benchmarks.fence memory [--seconds N]
 
-`cost` scans each clip in turn behind the fence and in this process; the ratio of both is of one
-run, so other work on the machine weighs on both alike. It also says how soon after a crash the next
-clip is read. `memory` scans a 4K clip, one of eight
-people and a long one, and says after each what this process and its decoders hold.
+`cost` scans each clip in turn behind the fence and in this process; the ratios are of one run, so
+other work on the machine weighs on both alike, and of processor time it weighs least. It also says
+how soon after a crash the next clip is read. `memory` scans a 4K clip, one of eight people and a
+long one, and says after each what this process and its decoders hold.
 """
 
 import argparse
@@ -89,21 +89,30 @@ def look_here(path: Path, settings: Settings, progress: Progress = silent) -> It
     yield Unfenced(clip, choice)
 
 
-def compare(clip: Path, detector: Scorer, rounds: int) -> tuple[float, float]:
-    """Seconds of a scan behind the fence and without it: medians, taken in turn."""
-    spent: dict[object, list[float]] = {pipeline.look: [], look_here: []}
+def used() -> float:
+    """Processor time of this process and of the decoder that waits (Linux), in seconds."""
+    ticks = 0
+    for decoder in fence.fence()._warm:
+        told = Path(f"/proc/{decoder._process.pid}/stat").read_text(encoding="utf-8")
+        ticks += sum(int(number) for number in told.rpartition(")")[2].split()[11:13])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def compare(clip: Path, detector: Scorer, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and processor time of a scan behind the fence, and without: medians, in turn."""
+    spent: dict[object, list[tuple[float, float]]] = {pipeline.look: [], look_here: []}
     fenced = pipeline.look
     try:
         for number in range(2 * rounds):
             ways = (fenced, look_here) if number // 2 % 2 else (look_here, fenced)
             way = ways[number % 2]
             pipeline.look = way  # type: ignore[assignment]
-            began = time.perf_counter()
+            began, before = time.perf_counter(), used()
             pipeline.scan(clip, detector=detector)
-            spent[way].append(time.perf_counter() - began)
+            spent[way].append((time.perf_counter() - began, used() - before))
     finally:
         pipeline.look = fenced
-    return float(np.median(spent[fenced])), float(np.median(spent[look_here]))
+    return np.median(spent[fenced], axis=0), np.median(spent[look_here], axis=0)
 
 
 def choosing(clip: Path) -> float:
@@ -139,10 +148,15 @@ def held(process: int) -> float:
 
 def print_cost(detector: Scorer, rounds: int, names: list[str]) -> None:
     """One line a clip."""
-    print("| clip | behind the fence, s | without, s | ratio |\n|---|---|---|---|")
+    print("| clip | behind the fence, s | without, s | ratio | of processor time |")
+    print("|---|---|---|---|---|")
     for clip in [make(f, FOLDER) for f in FIVE_KINDS if f.name in names]:
         fenced, bare = compare(clip, detector, rounds)
-        print(f"| {clip.stem} | {fenced:.2f} | {bare:.2f} | {fenced / bare:.3f} |", flush=True)
+        ratio, share = fenced / bare
+        print(
+            f"| {clip.stem} | {fenced[0]:.2f} | {bare[0]:.2f} | {ratio:.3f} | {share:.3f} |",
+            flush=True,
+        )
     small = make(SMALL, FOLDER)
     print(f"\nThe next clip after a crash: {recover(small):.2f} s, of which without one "
           f"{choosing(small):.2f} s.")  # fmt: skip
