@@ -6,6 +6,7 @@ The only importer of timm. Normalisation is part of the network: every network t
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -40,6 +41,9 @@ class Architecture:
     whole map. Set by the checkpoint."""
     signs: tuple[str, ...] = SIGNS[:1]
     """The signs that the network looks for, one logit each."""
+    textures: int = 0
+    """How many of the backbone's first stages the texture head reads; 0 if there is none. Set by
+    the checkpoint."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -146,6 +150,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), False)
+        self.texture_head: nn.Linear | None = None
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The largest logit of each picture over the signs, (n,)."""
@@ -153,9 +158,42 @@ class Network(nn.Module):
 
     def answer(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits, (n, signs)."""
+        if self.texture_head is not None:
+            logits, textures = self.look(pictures, self.architecture.textures)
+            return logits + self.texture_head(textures)
         if self.architecture.contrast is None:
             return self.features(pictures)
         return self.read(self.locate(pictures))[:, None]
+
+    def look(self, pictures: torch.Tensor, stages: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The backbone's logits, (n, signs), and its textures, (n, 2 x channels).
+
+        Textures are the mean and the standard deviation over the picture of every channel of the
+        first `stages` stages of an EfficientNet.
+        """
+        backbone: Any = self.backbone
+        maps = backbone.bn1(backbone.conv_stem((pictures - self.mean) / self.std))
+        textures = []
+        for number, stage in enumerate(backbone.blocks):
+            maps = stage(maps)
+            if number < stages:
+                whole = maps.float()
+                textures += [whole.mean((2, 3)), whole.std((2, 3))]
+        logits = backbone.forward_head(backbone.bn2(backbone.conv_head(maps)))
+        return logits, torch.cat(textures, 1)
+
+    def add_texture_head(self, stages: int) -> nn.Linear:
+        """Give the network a texture head, which adds nothing until it gets weights."""
+        last = [
+            [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+            for stage in self.backbone.blocks[:stages]  # type: ignore[index]
+        ]
+        head = nn.Linear(2 * sum(m.num_features for m in last), len(self.architecture.signs))
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        self.architecture = replace(self.architecture, textures=stages)
+        self.texture_head = head
+        return head
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
         """The backbone's output: logits, (n, signs), or features, (n, features)."""
@@ -277,6 +315,7 @@ def build_network(
     side: int | None = None,
     contrast: float | None = None,
     signs: tuple[str, ...] = SIGNS[:1],
+    textures: int = 0,
     pretrained: bool = False,
     dropout: float = 0.0,
 ) -> Network:
@@ -287,18 +326,23 @@ def build_network(
         side: side of the input in pixels; None takes the architecture's.
         contrast: see Architecture.
         signs: the signs to look for.
+        textures: see Architecture.
         pretrained: start from timm's ImageNet weights, fetched from the Hub; else random.
         dropout: dropout before the last layer.
 
     Raises:
         UserError: `unknown_model`, `weights_mismatch` if the architecture cannot have several
-            signs, `no_network` if the ImageNet weights cannot be fetched.
+            signs or a texture head, `no_network` if the ImageNet weights cannot be fetched.
     """
     architecture = replace(find_architecture(name), contrast=contrast, signs=signs)
     if len(signs) > 1 and (
         contrast is not None or not architecture.timm_name or architecture.recurrent
     ):
         raise UserError("weights_mismatch", f"{architecture.title} can look for one sign only.")
+    if textures and not (
+        "efficientnet" in (architecture.timm_name or "") and not architecture.recurrent
+    ):
+        raise UserError("weights_mismatch", f"{architecture.title} cannot have a texture head.")
     if side is not None:
         architecture = replace(architecture, side=side)
     if architecture.timm_name is None:
@@ -319,7 +363,10 @@ def build_network(
     if architecture.recurrent:
         return SequenceNetwork(architecture, backbone, backbone.num_features)  # type: ignore[arg-type]
     _reset_head(backbone)
-    return Network(architecture, backbone)
+    network = Network(architecture, backbone)
+    if textures:
+        network.add_texture_head(textures)
+    return network
 
 
 def _reset_head(backbone: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""`weights`: list, verify, download, convert, average and push checkpoints."""
+"""`weights`: list, verify, download, convert, average, extend and push checkpoints."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detector.commands.console import print_json, print_stderr, print_stdout
+from detector.commands.console import Bar, print_json, print_stderr, print_stdout
 from detector.commands.options import Options
 from detector.errors import UserError
 
@@ -34,6 +34,15 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     averaging = actions.add_parser("average", help="the mean of checkpoints that started alike")
     averaging.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     averaging.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
+    texturing = actions.add_parser(
+        "texture-head", help="a checkpoint with a head for the textures of drawn faces"
+    )
+    texturing.add_argument("path", type=Path, metavar="PATH")
+    texturing.add_argument(
+        "--data", type=Path, required=True, metavar="INDEX",
+        help="labelled faces; what the checkpoint left out is left out again",
+    )  # fmt: skip
+    texturing.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     pushing = actions.add_parser("push", help="upload a checkpoint to the Hub (HF_TOKEN is set)")
     pushing.add_argument("path", type=Path)
     pushing.add_argument("repository", metavar="OWNER/NAME")
@@ -41,13 +50,14 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: Options) -> int:
-    """List, verify, download, convert, average or push weights."""
+    """List, verify, download, convert, average, extend or push weights."""
     actions = {
         "list": _list_weights,
         "verify": _verify_weights,
         "download": _download_weights,
         "convert": _convert_weights,
         "average": _average_weights,
+        "texture-head": _add_texture_head,
         "push": _push_weights,
     }
     return actions[options.action](options)
@@ -128,6 +138,17 @@ def _average_weights(options: Options) -> int:
     from detector.weights import average_checkpoints, resolve_weights
 
     digest = average_checkpoints([resolve_weights(path=p) for p in options.paths], options.out)
+    print_stdout(f"{options.out} {digest}")
+    return 0
+
+
+def _add_texture_head(options: Options) -> int:
+    from detector.training.textures import add_texture_head
+    from detector.weights import resolve_weights
+
+    checkpoint = resolve_weights(path=options.path)
+    with Bar("reading faces") as progress:
+        digest = add_texture_head(checkpoint, options.data, options.out, progress)
     print_stdout(f"{options.out} {digest}")
     return 0
 

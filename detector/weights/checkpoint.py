@@ -68,7 +68,7 @@ def save_checkpoint(
     }
     rounded = build_network(
         architecture.name, side=architecture.side, contrast=architecture.contrast,
-        signs=architecture.signs,
+        signs=architecture.signs, textures=architecture.textures,
     )  # fmt: skip
     _fill(rounded, tensors, path)
     picture = golden_input(architecture.side)
@@ -80,6 +80,7 @@ def save_checkpoint(
         "std": architecture.std,
         "contrast": architecture.contrast,
         "signs": architecture.signs,
+        "textures": architecture.textures,
         "margin": margin,
         "classes": CLASSES,
         "calibration": asdict(calibration or Calibration()),
@@ -102,15 +103,17 @@ def recalibrate(
 ) -> str:
     """Write a copy of a checkpoint with another calibration and its figures; its sha256.
 
-    `scales` are a temperature and a bias for each sign; they are folded into the last layer.
+    `scales` are a temperature and a bias for each sign; they are folded into the last layers.
     """
     network = load_network(checkpoint)
     if scales:
         head = network.backbone.get_classifier()  # type: ignore[operator]
         temperatures, biases = torch.tensor(scales).T
         with torch.no_grad():
-            head.weight /= temperatures[:, None]
-            head.bias /= temperatures
+            for layer in (head, network.texture_head):
+                if layer is not None:
+                    layer.weight /= temperatures[:, None]
+                    layer.bias /= temperatures
             head.bias += biases
     about = {
         **{k: v for k, v in checkpoint.metadata.items() if k not in ("calibration", "created")},
@@ -133,8 +136,8 @@ def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
     """
     first = checkpoints[0].metadata
     for other in checkpoints[1:]:
-        for name in ("architecture", "side", "margin", "signs", "contrast"):
-            if other.metadata.get(name) != first.get(name):
+        for name in ("architecture", "side", "margin", "signs", "contrast", "textures"):
+            if (other.metadata.get(name) or None) != (first.get(name) or None):
                 raise UserError("weights_mismatch", f"{other.path} has another {name}.")
     networks = [load_network(checkpoint) for checkpoint in checkpoints]
     states = [network.state_dict() for network in networks]
@@ -205,7 +208,7 @@ def load_network(checkpoint: Checkpoint) -> Network:
         raise UserError("weights_mismatch", f"{checkpoint.path} expects another normalisation.")
     network = build_network(
         architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast"),
-        signs=tuple(metadata.get("signs", SIGNS[:1])),
+        signs=tuple(metadata.get("signs", SIGNS[:1])), textures=int(metadata.get("textures", 0)),
     )  # fmt: skip
     _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
     return network.eval()
