@@ -20,6 +20,8 @@ class Answer:
     trials: tuple[Trial, ...] | None = None
     """None as long as the stress test has not run."""
     tested: Verdict | None = None
+    known: bool = False
+    """Whether it was worked out beforehand."""
 
     @property
     def label(self) -> Label:
@@ -89,6 +91,7 @@ def verdict_card(answer: Answer, language: str) -> str:
         paragraph(" ".join(texts.tell_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
         paragraph(texts.strength(language, found.model.figures), "quiet"),
+        paragraph(texts.say(language, "known"), "quiet known") if answer.known else "",
     ]
     return f'<div class="card {label}">{"".join(parts)}</div>'
 
@@ -143,6 +146,7 @@ def trials_table(answer: Answer, language: str) -> str:
         for t in answer.trials
     )
     return (
-        f'<div class="evidence">{paragraph(line)}<div class="wide"><table class="sheet-table">'
+        f'<div class="evidence">{paragraph(line)}<div class="wide" tabindex="0">'
+        '<table class="sheet-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></div>"
     )

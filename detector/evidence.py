@@ -224,14 +224,14 @@ def frames_page(answer: Answer, language: str) -> str:
             for f in faces
         )  # fmt: skip
         title = html.escape(texts.say(language, "person", id=person.person.id))
-        rows.append(f'<div class="contact"><h3>{title}</h3><div class="row">{cells}</div></div>')
+        rows.append(f'<div class="contact"><h2>{title}</h2><div class="row">{cells}</div></div>')
     whole = "".join(
         _saved(k.image, f"{stem} {k.time:.2f} s",
                "" if texts.is_still(found) else f"{k.time:.2f} s", 240)
         for k in _spread(found.key_frames)
     )  # fmt: skip
     title = html.escape(texts.say(language, "frames_whole"))
-    rows.append(f'<div class="contact"><h3>{title}</h3><div class="row whole">{whole}</div></div>')
+    rows.append(f'<div class="contact"><h2>{title}</h2><div class="row whole">{whole}</div></div>')
     sheet = (
         f'<a class="lt-button" download="{html.escape(stem)} contact sheet.jpg" '
         f'href="{to_data_uri(contact_sheet(found), 4000)}">'
@@ -312,10 +312,11 @@ def comparison_page(answer: Answer, other: Scan, language: str) -> str:
         pairs = paragraph(texts.say(language, "compare_none"))
     labels = [texts.label_text(language, label) for label in (answer.label, other.verdict.label)]
     scores = texts.say(language, "compare_scores", first=labels[0], second=labels[1])
-    return (
-        f'<div class="evidence">{paragraph(told)}{paragraph(scores)}{pairs}'
-        f"{draw_lanes(found, language)}{draw_lanes(other, language)}</div>"
+    curves = "".join(
+        f"<h2>{html.escape(texts.say(language, key))}</h2>{draw_lanes(clip, language)}"
+        for key, clip in (("compare_first", found), ("compare_second", other))
     )
+    return f'<div class="evidence">{paragraph(told)}{paragraph(scores)}{pairs}{curves}</div>'
 
 
 def origin_page(answer: Answer, language: str) -> str:
@@ -339,10 +340,10 @@ def origin_page(answer: Answer, language: str) -> str:
     container = ""
     if kept:
         title = html.escape(texts.say(language, "origin_container"))
-        container = f"<h3>{title}</h3>{table(kept)}"
+        container = f"<h2>{title}</h2>{table(kept)}"
     return (
         f'<div class="evidence">{paragraph(texts.say(language, "origin_intro"))}{said}'
-        f"{table(rows)}{container}<h3>{html.escape(names[0])}</h3>"
+        f"{table(rows)}{container}<h2>{html.escape(names[0])}</h2>"
         f"{table([row for row in file if row[1]])}</div>"
     )
 
@@ -363,7 +364,7 @@ def tell(statement: Statement, language: str) -> str:
 def table(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values."""
     return (
-        '<div class="wide"><table class="sheet-table"><tbody>'
+        '<div class="wide" tabindex="0"><table class="sheet-table"><tbody>'
         + "".join(
             f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
             for name, value in rows

@@ -7,6 +7,7 @@ the frame before. Faces that cannot be judged are kept and marked.
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -136,6 +137,12 @@ def judge_fitness(image: Image, box: Box, landmarks: np.ndarray) -> str | None:
     return None
 
 
+class Finder(Protocol):
+    """What a scan needs to find faces."""
+
+    def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]: ...  # noqa: D102
+
+
 class FaceFinder:
     """Finds faces in key frames with MTCNN."""
 
@@ -230,20 +237,26 @@ class FaceFinder:
         needed = LEAST_CONFIDENCE_TINY if right - left < TINY else LEAST_CONFIDENCE
         if confidence < needed:
             return None
-        box = (left, top, right, bottom)
-        region = square_around(box, self.margin)
-        landmarks = np.asarray(landmarks, np.float32)
-        return Face(
-            frame_index=key_frame.index,
-            time=key_frame.time,
-            box=box,
-            confidence=confidence,
-            landmarks=landmarks,
-            crop=cut(key_frame.image, region),
-            crop_box=region,
-            appearance=describe(key_frame.image, landmarks),
-            unfit=judge_fitness(key_frame.image, box, landmarks),
-        )
+        return cut_face(key_frame, (left, top, right, bottom), confidence, landmarks, self.margin)
+
+
+def cut_face(
+    key_frame: KeyFrame, box: Box, confidence: float, landmarks: np.ndarray, margin: float
+) -> Face:
+    """The face of a box."""
+    region = square_around(box, margin)
+    landmarks = np.asarray(landmarks, np.float32)
+    return Face(
+        frame_index=key_frame.index,
+        time=key_frame.time,
+        box=box,
+        confidence=confidence,
+        landmarks=landmarks,
+        crop=cut(key_frame.image, region),
+        crop_box=region,
+        appearance=describe(key_frame.image, landmarks),
+        unfit=judge_fitness(key_frame.image, box, landmarks),
+    )
 
 
 def smallest_window(image: Image) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from detector.errors import UserError
-from detector.faces import FaceFinder, group_people
+from detector.faces import FaceFinder, Finder, group_people
 from detector.fence import Look, look
 from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import Scorer
@@ -58,9 +58,13 @@ def scan_in_stages(
     settings: Settings | None = None,
     *,
     detector: Scorer | None = None,
+    finder: Finder | None = None,
     progress: Progress = silent,
 ) -> Iterator[Stage]:
-    """Scan as `scan` does, and yield each stage as soon as it is complete."""
+    """Scan as `scan` does, and yield each stage as soon as it is complete.
+
+    `finder` stands in for the face finder.
+    """
     settings = settings or Settings()
     timings: dict[str, float] = {}
     began = time.perf_counter()
@@ -75,7 +79,7 @@ def scan_in_stages(
             )
         yield Stage(seen.video, key_frames)
 
-        finder = FaceFinder(detector.finder_device, margin=detector.margin)
+        finder = finder or FaceFinder(detector.finder_device, margin=detector.margin)
         with _timed(timings, "faces"):
             faces = finder.find(_Watched(seen, progress), threads=settings.threads or count_cores())
             people = group_people(faces)

@@ -69,13 +69,17 @@ def stress(
     for number, (name, alter) in enumerate(TRIALS.items()):
         progress("stress test", number / len(TRIALS))
         trials.append(_try(name, fit, alter, found, detector, crowd))
+    return trials, settle(found.verdict, trials)
+
+
+def settle(verdict: Verdict, trials: Sequence[Trial]) -> Verdict:
+    """The verdict that the trials leave."""
     firm = {t.label for t in trials} - {Label.INCONCLUSIVE}
-    verdict = found.verdict
     flipped = [t.name for t in trials if t.label is not verdict.label]
     if verdict.label in firm and flipped:
         reason = f"The verdict does not hold when the clip is altered: {', '.join(flipped)}."
         verdict = replace(verdict, label=Label.INCONCLUSIVE, reasons=(reason, *verdict.reasons))
-    return trials, verdict
+    return verdict
 
 
 def _try(

@@ -3,15 +3,20 @@
 The astronaut is a NASA portrait of Eileen Collins, the officer a US Navy portrait of Grace Hopper,
 both in the public domain; the coffee cup is a CC0 photograph by Rachel Michetti. One clip is left
 as it is; in one the officer's face is pasted onto the astronaut; in one the astronaut stands beside
-an officer who wears the astronaut's face; one shows nobody.
+an officer who wears the astronaut's face; one shows nobody; one shows a person who does not exist,
+drawn by MobileStyleGAN (Belousov, 2021) with the weights of the package random-face (Apache-2.0).
 
+    pip install --no-deps random-face==2021.7.21.1 openvino==2026.4.1
     PYTHONPATH=. python examples/make_clips.py
+    PYTHONPATH=. python examples/make_answers.py
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
+import openvino
 from matplotlib.cbook import get_sample_data
 from skimage import data
 
@@ -24,7 +29,10 @@ from detector.video import write_clip
 
 HERE = Path(__file__).parent
 SIZE = 480, 360
+SQUARE = 400, 400
 SECONDS, RATE = 5, 25
+VARIETY = 0.8  # how far the person who does not exist is from the mean one
+SAMPLED = 1024  # people of whom that one is the mean
 EDGE = 0.12  # of the distance between the eyes: how softly a pasted face ends
 
 
@@ -35,7 +43,22 @@ def officer() -> Image:
     return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
-def film(picture: Image, seed: int) -> list[Image]:
+def stranger() -> Image:
+    """A person who does not exist."""
+    (folder,) = find_spec("random_face").submodule_search_locations
+    core = openvino.Core()
+    style, drawn = (
+        core.compile_model(Path(folder) / "data" / f"{name}.xml", "CPU")
+        for name in ("MappingNetwork", "SynthesisNetwork")
+    )
+    seeds = np.random.default_rng(0).standard_normal((SAMPLED, 1, 512), np.float32)
+    styles = [style(seed)[0] for seed in seeds]
+    mean = np.mean(styles, axis=0)
+    picture = drawn(mean + VARIETY * (styles[0] - mean))[0][0].transpose(1, 2, 0)
+    return np.clip((picture + 1) * 127.5, 0, 255).round().astype(np.uint8)
+
+
+def film(picture: Image, seed: int, size: tuple[int, int] = SIZE) -> list[Image]:
     """A hand-held camera in front of a picture: sway, breathing zoom, drifting light, grain."""
     rng = np.random.default_rng(seed)
     count = SECONDS * RATE
@@ -46,15 +69,15 @@ def film(picture: Image, seed: int) -> list[Image]:
         for _ in range(4)
     ]  # fmt: skip
     height, width = picture.shape[:2]
-    scale = max(SIZE[0] / width, SIZE[1] / height) * 1.08
+    scale = max(size[0] / width, size[1] / height) * 1.08
     frames = []
     for number in range(count):
         zoom = scale * (1 + 0.008 * sway[2][number])
         matrix = cv2.getRotationMatrix2D((width / 2, height * 0.42), 0.3 * sway[3][number], zoom)
-        matrix[:, 2] += [SIZE[0] / 2 - width / 2, SIZE[1] * 0.45 - height * 0.42]
+        matrix[:, 2] += [size[0] / 2 - width / 2, size[1] * 0.45 - height * 0.42]
         matrix[:, 2] += [2.5 * sway[0][number], 2.0 * sway[1][number]]
         frame = cv2.warpAffine(
-            picture, matrix, SIZE, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+            picture, matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
         ).astype(np.float32)
         frame *= 1 + 0.02 * np.sin(2 * np.pi * time[number] / 3.7)
         frame += rng.normal(0, 2.5, frame.shape)
@@ -95,6 +118,7 @@ def main(folder: Path = HERE) -> None:
         "manipulated": film(paste_face(astronaut, other), 2),
         "two_people": film(np.hstack([astronaut[:300, 80:360], forged]), 3),
         "no_face": film(np.ascontiguousarray(data.coffee()), 4),
+        "generated": film(stranger(), 5, SQUARE),
     }
     for name, frames in clips.items():
         content = write_clip(frames, rate=RATE, crf=24)

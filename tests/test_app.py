@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -182,7 +183,7 @@ def test_several_files_make_a_table_whose_rows_open(page: Page, tmp_path: Path) 
     drop(page, EXAMPLES / "no_face.mp4", broken, EXAMPLES / "genuine.mp4")
     rows = page.locator(".lt-desk tbody tr")
     expect(rows).to_have_count(3)
-    expect(page.locator(".lt-desk h3")).to_contain_text("3 of 3", timeout=2 * PATIENCE)
+    expect(page.locator(".lt-desk h2")).to_contain_text("3 of 3", timeout=2 * PATIENCE)
     expect(rows.nth(0)).to_contain_text("genuine.mp4")
     expect(rows.nth(2)).to_contain_text("could not be checked")
     rows.nth(1).locator("button").click()
@@ -234,6 +235,9 @@ def test_every_bad_argument_is_answered_with_a_code(address: str) -> None:
         ((clip, "default", None), "bad_setting"),
         ((clip, None, 8), "bad_setting"),
         ((clip, "default", 0), "bad_setting"),
+        ((clip, "default", 1e300), "bad_setting"),
+        ((clip, "default", True), "bad_setting"),
+        ((clip, 7, 8), "unknown_model"),
     ):
         assert client.predict(*asked, api_name="/scan")["error"]["code"] == code, asked
     for asked, code in (
@@ -241,8 +245,32 @@ def test_every_bad_argument_is_answered_with_a_code(address: str) -> None:
         ((clip, "gradcam", "soon", "default"), "bad_setting"),
         ((None, "gradcam", 1.0, "default"), "missing_file"),
         ((clip, "gradcam", 99.0, "default"), "no_face_at_time"),
+        ((clip, None, 1.0, "default"), "bad_setting"),
+        ((clip, "gradcam", 1.0, "nobody"), "unknown_model"),
+        ((clip, "gradcam", 1.0, ["default"]), "bad_setting"),
     ):
         assert client.predict(*asked, api_name="/explain")["error"]["code"] == code, asked
+
+
+DOCUMENTED = re.findall(
+    r"```(python|bash)\n(.*?)```",
+    (EXAMPLES.parent / "docs" / "api.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("language", "code"), DOCUMENTED, ids=lambda part: part[:6])
+def test_the_documented_calls_work(address: str, language: str, code: str) -> None:
+    if language == "bash" and not (shutil.which("bash") and shutil.which("curl")):
+        pytest.skip("bash and curl are needed")
+    code = code.replace("http://127.0.0.1:7860", address.rstrip("/"))
+    done = subprocess.run(
+        [sys.executable if language == "python" else "bash", "-c", code],
+        cwd=EXAMPLES.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stdout
+    assert re.search(r"manipulated|no_signs|inconclusive|True|False", done.stdout), done.stdout
 
 
 def test_eight_visitors_each_get_their_own_answer(address: str) -> None:

@@ -50,3 +50,4 @@ def test_the_page_says_when_nothing_can_be_concluded() -> None:
     page = comparison_page(Answer(found, "a.mp4"), replace(found, people=()), "en")
     assert "prove" in page
     assert "No faces at the same moment" in page
+    assert page.index("The checked clip</h2>") < page.index("The second clip</h2>")

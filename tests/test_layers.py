@@ -15,8 +15,8 @@ ORDER = [
     "provenance", "keyframes", "sandbox", "decoder", "fence", "masks", "mtcnn", "faces",
     "architectures", "scoring", "weights", "verdict", "texts", "explain", "charts", "lanes",
     "report", "pipeline",
-    "stress", "cards", "comparison", "evidence", "page", "archive", "training", "uploads",
-    "turns", "interface", "commands", "__main__",
+    "stress", "answers", "cards", "comparison", "evidence", "page", "archive", "training",
+    "uploads", "turns", "interface", "commands", "__main__",
 ]  # fmt: skip
 """From the bottom to the top."""
 

@@ -30,7 +30,8 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
     that the file is genuine, `inconclusive` means that the detector cannot tell.
 
     Args:
-        clip: The video or picture file.
+        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; no
+            address is fetched.
         model: Name of the detector; `default` is the app's own choice.
         key_frames: How many frames are looked at, 1 to 512.
 
@@ -56,8 +57,9 @@ def api_explain(
     false, the regions must not be told as findings.
 
     Args:
-        clip: The video or picture file.
-        method: smoothgrad, gradcam, gradcam++ or faster-scorecam.
+        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; no
+            address is fetched.
+        method: smoothgrad, gradcam, gradcam++, faster-scorecam, layercam, hirescam or scorecam.
         time: Seconds into the clip; below zero for the most suspicious face.
         model: Name of the detector; `default` is the app's own choice.
 

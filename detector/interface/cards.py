@@ -63,7 +63,7 @@ def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = "".join(_row(number, e, e is shown, language) for number, e in by_suspicion(entries))
     return (
-        f'<h3>{html.escape(title)}</h3><div class="wide"><table class="sheet-table">'
+        f'<h2>{html.escape(title)}</h2><div class="wide" tabindex="0"><table class="sheet-table">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

@@ -38,6 +38,8 @@ class Entry:
     """The verdict that the stress test left."""
     maps: dict[tuple[int, int], dict[str, Heatmap]] = field(default_factory=dict)
     """Frame and person -> method -> map, those that were tested."""
+    known: bool = False
+    """Whether its answer was worked out beforehand."""
     chosen: tuple[int, int] | None = None
     """Frame and person of the face that was asked for."""
 
@@ -46,7 +48,7 @@ class Entry:
         """What is said of the file, once it was scanned."""
         if self.scan is None:
             return None
-        return Answer(self.scan, self.name, self.trials, self.tested)
+        return Answer(self.scan, self.name, self.trials, self.tested, self.known)
 
 
 @dataclass

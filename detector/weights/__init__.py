@@ -14,7 +14,13 @@ from detector.weights.checkpoint import (
     write_whole,
 )
 from detector.weights.hub import push_checkpoint
-from detector.weights.loading import find_source, list_models, load_detector, resolve_weights
+from detector.weights.loading import (
+    find_source,
+    introduce,
+    list_models,
+    load_detector,
+    resolve_weights,
+)
 
 __all__ = [
     "FOLDER",
@@ -25,6 +31,7 @@ __all__ = [
     "convert_state",
     "find_source",
     "golden_input",
+    "introduce",
     "list_models",
     "load_detector",
     "load_network",

@@ -11,7 +11,7 @@ import torch
 
 from detector.errors import UserError
 from detector.provenance import hash_file
-from detector.records import Calibration, ModelInfo
+from detector.records import SIGNS, Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, to_device
 from detector.weights.catalogue import Catalogue, Entry, read_catalogue
 from detector.weights.checkpoint import Checkpoint, load_network, read_metadata
@@ -116,15 +116,22 @@ def load_detector(
             return Ensemble.join(entry.name, [m for m in members if isinstance(m, Detector)])
     checkpoint = resolve_weights(name, weights, catalogue=catalogue)
     network = to_device(load_network(checkpoint), chosen)
-    stored = dict(checkpoint.metadata["calibration"])
+    info, calibration, margin = introduce(checkpoint)
+    return Detector(info, network, calibration, margin, chosen)
+
+
+def introduce(checkpoint: Checkpoint) -> tuple[ModelInfo, Calibration, float]:
+    """Read from a checkpoint which model it is, its calibration, and the margin of its crops."""
+    metadata = checkpoint.metadata
+    stored = dict(metadata["calibration"])
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
-    stored["signs"] = network.architecture.signs
+    stored["signs"] = tuple(metadata.get("signs", SIGNS[:1]))
     calibration = Calibration(**stored)
     info = ModelInfo(
         checkpoint.name, checkpoint.source, checkpoint.sha256, calibration.calibrated,
-        checkpoint.metadata.get("figures", {}),
+        metadata.get("figures", {}),
     )  # fmt: skip
-    return Detector(info, network, calibration, float(checkpoint.metadata["margin"]), chosen)
+    return info, calibration, float(metadata["margin"])
 
 
 def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, str]:

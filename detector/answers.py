@@ -1,0 +1,125 @@
+"""The answers of the examples, worked out beforehand: they stand as soon as the clip is decoded.
+
+What is kept of a clip are its faces and the network's logits of them, and the stress test's trials.
+The rest of a scan is done anew. An answer counts for the very clip, weights and key frames alone.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.errors import UserError
+from detector.faces import cut_face
+from detector.provenance import hash_file
+from detector.records import Calibration, Face, Image, KeyFrame, Label, ModelInfo, Scan
+from detector.settings import Settings
+from detector.stress import Trial
+from detector.weights import Checkpoint, introduce, resolve_weights
+
+
+class OutdatedError(Exception):
+    """The answer is of other key frames than this machine's decoder gives."""
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """A kept answer, in the place of the face finder and of the detector."""
+
+    info: ModelInfo
+    calibration: Calibration
+    margin: float
+    trials: tuple[Trial, ...]
+    frames: tuple[int, ...]
+    """Indices of the key frames."""
+    faces: Sequence[Mapping[str, Any]]
+    logits: np.ndarray
+    """(n, signs), those of the fit faces, person by person."""
+    finder_device: str = field(default="cpu", init=False)
+    in_sequence: bool = field(default=False, init=False)
+
+    @property
+    def batch(self) -> int:
+        """All faces at once."""
+        return max(1, len(self.logits))
+
+    def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]:
+        """The faces, cut anew from the frames."""
+        found, seen = [], []
+        for key_frame in key_frames:
+            seen.append(key_frame.index)
+            found += [
+                cut_face(
+                    key_frame, tuple(known["box"]), known["confidence"],
+                    np.array(known["landmarks"]).reshape(5, 2), self.margin,
+                )
+                for known in self.faces
+                if known["frame"] == key_frame.index
+            ]  # fmt: skip
+        if tuple(seen) != self.frames:
+            raise OutdatedError
+        return found
+
+    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+        """The logits."""
+        if len(crops) != len(self.logits):
+            raise OutdatedError
+        return self.logits
+
+
+def keep_answer(found: Scan, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What is kept of a scan."""
+    faces = sorted(
+        (face for person in found.people for face in person.person.faces),
+        key=lambda face: (face.frame_index, face.box),
+    )
+    by_number = sorted(found.people, key=lambda person: person.person.id)
+    return {
+        "sha256": found.provenance.sha256,
+        "key_frames": [k.index for k in found.key_frames],
+        "faces": [
+            {
+                "frame": face.frame_index, "box": list(face.box),
+                "confidence": round(float(face.confidence), 4),
+                "landmarks": [round(float(v), 2) for v in face.landmarks.ravel()],
+            }
+            for face in faces
+        ],
+        "logits": [
+            [round(v, 5) for v in score.logits] for person in by_number for score in person.scores
+        ],
+        "trials": [[t.name, round(t.probability, 5), str(t.label)] for t in trials],
+    }  # fmt: skip
+
+
+def recall(kept: Path, name: str, clip: Path, settings: Settings) -> KnownAnswer | None:
+    """The answer that a file keeps of an example; None unless clip, weights and settings are those.
+
+    Which key frames this machine's decoder gives is seen later: OutdatedError says so.
+    """
+    try:
+        stored = json.loads(kept.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    known = stored["answers"].get(name)
+    if known is None or settings != Settings(model=settings.model):
+        return None
+    try:
+        checkpoint = resolve_weights(settings.model)
+    except UserError:  # an ensemble has no weights of its own
+        return None
+    if stored["weights"] != checkpoint.sha256 or known["sha256"] != hash_file(clip):
+        return None
+    return _restore(checkpoint, known)
+
+
+def _restore(checkpoint: Checkpoint, known: Mapping[str, Any]) -> KnownAnswer:
+    info, calibration, margin = introduce(checkpoint)
+    logits = np.array(known["logits"], np.float32).reshape(-1, len(calibration.signs))
+    trials = tuple(Trial(name, value, Label(label)) for name, value, label in known["trials"])
+    return KnownAnswer(
+        info, calibration, margin, trials, tuple(known["key_frames"]), known["faces"], logits
+    )
