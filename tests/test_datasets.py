@@ -114,22 +114,71 @@ def test_dfdc(tmp_path: Path) -> None:
     assert "gone.mp4" in complaints[0]
 
 
+def kaggle(root: Path, lines: str, **pictures: np.ndarray) -> None:
+    """A folder as Kaggle's deepfake_faces; `lines` are name, label, original."""
+    (root / "faces_224").mkdir(parents=True)
+    for name, picture in pictures.items():
+        cv2.imwrite(str(root / "faces_224" / f"{name}.jpg"), picture)
+    rows = [line.split() for line in lines.strip().splitlines()]
+    text = "".join(f"{n}.mp4,90,80,{label},{o}\n" for n, label, o in rows)
+    head = "videoname,original_width,original_height,label,original\n"
+    (root / "metadata.csv").write_text(head + text, encoding="utf-8")
+
+
+def patches(seed: int) -> np.ndarray:
+    """A picture of large patches."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(60, 200, (7, 7, 3), np.uint8)
+    return np.repeat(np.repeat(colours, 32, axis=0), 32, axis=1)
+
+
 def test_deepfake_faces(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        stand_in(tmp_path / "faces_224" / f"{name}.jpg")
-    (tmp_path / "metadata.csv").write_text(
-        "videoname,original_width,original_height,label,original\n"
-        "a.mp4,1,1,REAL,NAN\nb.mp4,1,1,FAKE,a.mp4\nc.mp4,1,1,REAL,NAN\nc.mp4,1,1,FAKE,a.mp4\n"
-        "d.mp4,1,1,FAKE,a.mp4\n",
-        encoding="utf-8",
-    )
+    pictures = {name: patches(number) for number, name in enumerate("abce")}
+    lines = "a REAL NAN\nb FAKE a.mp4\nc REAL NAN\nc FAKE a.mp4\nd FAKE a.mp4\ne FAKE z.mp4"
+    kaggle(tmp_path, lines, **pictures)
     complaints: list[str] = []
     found = READERS["deepfake_faces"](tmp_path, complaints)
-    assert [(Path(s.path).stem, s.fake, s.people) for s in found] == [
-        ("a", False, ("a.mp4",)), ("b", True, ("a.mp4",)),
+    assert [(Path(s.path).stem, s.fake, s.people, s.width) for s in found] == [
+        ("a", False, ("a.mp4",), 90), ("b", True, ("a.mp4",), 90), ("e", True, ("z.mp4",), 90),
     ]  # fmt: skip
+    assert found[1].original == found[0].path
+    assert found[2].original is None  # its original is not in the set
     assert any("both real and fake" in c for c in complaints)
     assert any("not there" in c for c in complaints)
+
+
+def test_originals_under_two_names_stand_on_one_side(tmp_path: Path) -> None:
+    pictures = {"a": patches(0), "b": patches(0), "c": patches(2), "d": patches(3)}
+    kaggle(tmp_path, "a REAL NAN\nb REAL NAN\nc FAKE b.mp4\nd FAKE a.mp4", **pictures)
+    complaints: list[str] = []
+    found = READERS["deepfake_faces"](tmp_path, complaints)
+    assert [Path(s.path).stem for s in found] == ["a", "c", "d"]
+    assert {s.people for s in found} == {("a.mp4",)}
+    assert any("the same picture as a" in c for c in complaints)
+
+
+def test_cut_faces_are_kept_as_they_are_and_useless_ones_left_out(tmp_path: Path) -> None:
+    genuine = patches(0)
+    shifted = cv2.imencode(".jpg", genuine, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    swapped = genuine.copy()
+    swapped[64:128, 64:128] ^= 32
+    kaggle(
+        tmp_path / "set",
+        "a REAL NAN\nsame FAKE a.mp4\nswapped FAKE a.mp4\nblack FAKE a.mp4\ndark REAL NAN",
+        a=genuine, same=cv2.imdecode(shifted, 1), swapped=swapped, black=genuine // 20,
+        dark=genuine // 10,
+    )  # fmt: skip
+    rows, complaints = prepare("deepfake_faces", tmp_path / "set", tmp_path / "out")
+    kept = {(tmp_path / "out" / row.crop).read_bytes(): row for row in rows}
+    folder = tmp_path / "set" / "faces_224"
+    assert set(kept) == {(folder / f"{n}.jpg").read_bytes() for n in ("a", "swapped")}
+    assert {(row.fake, row.kind, row.width) for row in rows} == {
+        (0, "real", 90), (1, "swapped", 90),
+    }  # fmt: skip
+    assert any("same.jpg: the same picture as its original" in c for c in complaints)
+    assert sum("nearly black" in c for c in complaints) == 2
+    again, _ = prepare("deepfake_faces", tmp_path / "set", tmp_path / "out")
+    assert again == rows
 
 
 @pytest.mark.parametrize("name", ["dfdc", "deepfake_faces"])
@@ -151,8 +200,11 @@ def test_splits_do_not_leak(tmp_path: Path) -> None:
     assert find_leaks(rows) == []
     assert {row.split for row in rows} >= {"train"}
     assert any("two splits" in c for c in complaints)
-    many = [row for row in rows for _ in range(20)]
-    assert find_leaks(split_crops_at_random(many)) != []
+    many = [replace(row, split="train") for row in rows for _ in range(20)]
+    held = [replace(row, split="val", group="held") for row in rows]
+    mixed = split_crops_at_random(many + held)
+    assert find_leaks(mixed) != []
+    assert not any(row.group == "held" for row in mixed)
 
 
 def test_one_class_is_reported() -> None:

@@ -1,19 +1,23 @@
+import base64
 import http.server
 import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from detector.__main__ import main
 from detector.architectures import ARCHITECTURES, build_network
 from detector.errors import UserError
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration
 from detector.scoring import Ensemble
+from detector.training.recipes import RECIPES
 from detector.weights import (
     Catalogue,
     Entry,
@@ -27,6 +31,7 @@ from detector.weights import (
     resolve_weights,
     save_checkpoint,
     verify_checkpoint,
+    way_to_get,
     write_whole,
 )
 
@@ -132,6 +137,17 @@ def test_catalogue_is_whole() -> None:
         assert entry.members or entry.architecture in ARCHITECTURES or "rnn" in entry.name
         assert set(entry.members) <= set(catalogue.entries)
     assert find_source(catalogue.find("default"))
+
+
+def test_every_model_says_what_it_needs() -> None:
+    for entry in read_catalogue().entries.values():
+        way = way_to_get(entry)
+        if not entry.members:
+            recipe = RECIPES[way.removeprefix("python -m detector train ")]
+            assert recipe.settings.architecture == entry.architecture
+    assert way == "densenet201 + inception_v3"
+    on_hub = Entry("tiny", "test_efficientnet", "Tiny", repository="some/one")
+    assert way_to_get(on_hub) == "python -m detector weights download tiny"
 
 
 @pytest.mark.parametrize("name", ["default", "efficientnet_lite2"])
@@ -295,25 +311,102 @@ def test_push_without_a_token_uploads_nothing(checkpoint: Path) -> None:
     assert code_of(caught) == "no_token"
 
 
-def test_push_uploads_checkpoint_and_card(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "tiny.safetensors"
+class WritableHub(Hub):
+    """As much of the Hub as an upload needs: each commit holds all files so far."""
+
+    commits: ClassVar[dict[str, dict[str, bytes]]] = {}
+    tokens: ClassVar[set[str | None]] = set()
+
+    def do_GET(self) -> None:
+        if self.answer_file():
+            self.wfile.write(self.content)
+
+    def do_HEAD(self) -> None:
+        self.answer_file()
+
+    def answer_file(self) -> bool:
+        repository, _, rest = self.path.lstrip("/").partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        files = self.commits.get(revision, {})
+        if repository != "some/one" or name not in files:
+            self.send_error(404)
+            return False
+        self.content, self.commit = files[name], revision
+        self.answer()
+        return True
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.tokens.add(self.headers.get("Authorization"))
+        here = f"http://{self.headers['Host']}/some/one"
+        if self.path.endswith("/preupload/main"):
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]
+            self.reply({"files": modes})
+        elif self.path.endswith("/commit/main"):
+            files = dict(list(self.commits.values())[-1]) if self.commits else {}
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            oid = f"{len(self.commits) + 1:040x}"
+            self.commits[oid] = files
+            self.reply({"commitUrl": f"{here}/commit/{oid}", "commitOid": oid, "success": True})
+        elif self.path == "/api/repos/create":
+            self.reply({"url": here, "name": "some/one", "id": "1"})
+        else:
+            self.reply({})
+
+    def reply(self, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.mark.parametrize("own_card", [True, False])
+def test_what_is_pushed_is_found_by_the_catalogue(
+    hub: http.server.HTTPServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], own_card: bool,
+) -> None:  # fmt: skip
+    """The Hub's own client, from the command line to the network that was downloaded."""
+    monkeypatch.setattr(hub, "RequestHandlerClass", WritableHub)
+    monkeypatch.setattr(WritableHub, "commits", {})
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    path = tmp_path / "mine" / "tiny.safetensors"
+    path.parent.mkdir()
     path.write_bytes(checkpoint.read_bytes())
-    (tmp_path / "MODEL_CARD.md").write_text("# Card", encoding="utf-8")
-    sent = []
-
-    class StandIn:
-        def __init__(self, token: str) -> None:
-            sent.append(token)
-
-        def create_repo(self, repository: str, exist_ok: bool) -> None:
-            sent.append(repository)
-
-        def upload_file(self, *, path_in_repo: str, **_: object) -> object:
-            sent.append(path_in_repo)
-            return type("Commit", (), {"commit_url": "address"})
-
-    monkeypatch.setattr("detector.weights.hub.HfApi", StandIn)
-    assert push_checkpoint(path, "some/one", "secret") == "address"
-    assert sent == ["secret", "some/one", "README.md", "tiny.safetensors"]
+    if own_card:
+        (path.parent / "MODEL_CARD.md").write_text("# Own card", encoding="utf-8")
+    assert main(["weights", "push", str(path), "some/one", "--yes"]) == 0
+    address, said = capsys.readouterr().out.splitlines()
+    entry = json.loads(said)
+    assert address.endswith(entry["revision"])
+    assert entry["sha256"] == hash_file(path)
+    assert WritableHub.tokens == {"Bearer secret"}
+    card = WritableHub.commits[entry["revision"]]["README.md"].decode()
+    if own_card:
+        assert card == "# Own card"
+    else:
+        assert card.startswith("---\nlicense: ")
+        assert "Licence: " in card
+    models = {"tiny": {"title": "Tiny", **entry}}
+    (tmp_path / "catalogue.json").write_text(
+        json.dumps({"default": "tiny", "models": models}), encoding="utf-8"
+    )
+    catalogue = read_catalogue(tmp_path)
+    assert find_source(catalogue.find("tiny"), catalogue) is None
+    found = resolve_weights("tiny", catalogue=catalogue)
+    assert (found.source, found.sha256) == ("hub", entry["sha256"])
+    assert find_source(catalogue.find("tiny"), catalogue) == "cache"
+    assert verify_checkpoint(found) < 1e-3
+    other = {**entry, "revision": "f" * 40}
+    models["tiny"] |= other
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "catalogue.json").write_text(
+        json.dumps({"default": "tiny", "models": models}), encoding="utf-8"
+    )
+    with pytest.raises(UserError) as caught:  # the revision is pinned
+        resolve_weights("tiny", catalogue=read_catalogue(tmp_path / "other"))
+    assert code_of(caught) == "no_network"

@@ -7,6 +7,8 @@ from pathlib import Path
 from detector.commands.console import Bar, print_json, print_stdout
 from detector.commands.options import Options, add_ray
 
+LINES_SHOWN = 20  # of what was left out and why; the rest is in left_out.txt
+
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """The options of `prepare`."""
@@ -43,6 +45,9 @@ def run(options: Options) -> int:
     print_stdout(f"{summary['index']}: {len(rows)} crops")
     for (split, label), count in sorted(counts.items()):
         print_stdout(f"  {split} {label}: {count}")
-    for line in left_out:
+    for line in left_out[:LINES_SHOWN]:
         print_stdout(f"  left out: {line}")
+    if len(left_out) > LINES_SHOWN:
+        more = len(left_out) - LINES_SHOWN
+        print_stdout(f"  and {more} more, listed in {options.out / 'left_out.txt'}")
     return 0

@@ -161,5 +161,8 @@ def _push_weights(options: Options) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print_stderr("Nothing was uploaded.")
             return 1
-    print_stdout(push_checkpoint(options.path, options.repository, os.environ.get("HF_TOKEN")))
+    url, entry = push_checkpoint(options.path, options.repository, os.environ.get("HF_TOKEN"))
+    print_stdout(url)
+    print_stderr("Its entry in weights/catalogue.json, to which a title is to be added:")
+    print_json(entry)
     return 0

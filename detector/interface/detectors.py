@@ -14,7 +14,13 @@ from detector.explain import PAPER, explain, explain_all
 from detector.records import Calibration, Face, Heatmap, Image, ModelInfo, PersonVerdict
 from detector.scoring import Detector, Ensemble
 from detector.verdict import deciding_sign
-from detector.weights import find_source, load_detector, read_catalogue, read_metadata
+from detector.weights import (
+    find_source,
+    load_detector,
+    read_catalogue,
+    read_metadata,
+    way_to_get,
+)
 
 MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
 
@@ -48,9 +54,13 @@ def list_models() -> list[tuple[str, str]]:
 
 
 def list_missing() -> list[str]:
-    """The titles of the models that cannot be chosen, for want of weights."""
+    """The titles of the models that have no weights here, and the command that each needs."""
     catalogue = read_catalogue()
-    return [e.title for e in catalogue.entries.values() if not find_source(e, catalogue)]
+    return [
+        f"{entry.title}: {way_to_get(entry)}"
+        for entry in catalogue.entries.values()
+        if not find_source(entry, catalogue)
+    ]
 
 
 @cache

@@ -12,18 +12,21 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from detector.errors import UserError
 from detector.faces import CROP_MARGIN, FaceFinder, group_people, resize
 from detector.keyframes import choose_frames
+from detector.provenance import hash_file
 from detector.records import KeyFrame
 from detector.settings import Progress, Settings, silent
-from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip, read_image
+from detector.video import CLIP_SUFFIXES, IMAGE_SUFFIXES, Clip
 from detector.weights import write_whole
 from detector.workers import map_jobs
 
@@ -32,6 +35,8 @@ SPLITS = "train", "val", "test"
 SHARES = 0.8, 0.1, 0.1
 CROP_SIDE = 320  # pixels; larger crops are reduced
 QUALITY = 95  # JPEG quality of the crops
+DARK = 25.0  # mean grey level of 255; darker cut faces are left out
+SAME = 5.0  # grey levels; a fake is its original's picture if no block differs by as much
 LEAKS_SHOWN = 10  # names of people or sources found in more than one split
 FACEFORENSICS_METHODS = (
     "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection",
@@ -50,6 +55,10 @@ class Source:
     """The people or sources in it; none of them may be in two splits."""
     split: str | None = None
     """The published split."""
+    width: int | None = None
+    """Width of the face in the video, pixels, if `path` is a face that was cut already."""
+    original: str | None = None
+    """Path of the original's face, if `path` is a cut face of a fake and the original is there."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +175,17 @@ def read_dfdc(root: Path, complaints: list[str]) -> list[Source]:
 
 
 def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
-    """Kaggle's deepfake_faces: metadata.csv and one cut face a video in faces_224."""
+    """Kaggle's deepfake_faces: metadata.csv and one cut face a video in faces_224.
+
+    Some originals are there under two names, as identical files. One of them is kept, and the fakes
+    of both form one group.
+    """
     file = root / "metadata.csv"
     if not file.is_file():
         raise UserError("no_data", f"There is no {file}.")
     found: dict[str, Source] = {}
+    seen: dict[str, str] = {}  # a picture's hash -> its first name
+    alias: dict[str, str] = {}  # an original -> the one that it is the same as
     with file.open(newline="") as lines:
         for row in csv.DictReader(lines):
             name = Path(row["videoname"]).stem
@@ -183,10 +198,28 @@ def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
                 complaints.append(f"{name}: metadata.csv calls it both real and fake; left out")
                 found.pop(name)
                 continue
-            original = row.get("original") or ""
-            people = (original if original not in ("", "NAN") else row["videoname"],)
-            found[name] = Source(str(path), fake, "deepfake_faces", "face", people)
-    return list(found.values())
+            given = row.get("original") or ""
+            original = given if given not in ("", "NAN") else row["videoname"]
+            twin = seen.setdefault(hash_file(path), name)
+            if twin in found and twin != name:
+                complaints.append(f"{path}: the same picture as {twin}; left out")
+                one, other = (_follow(alias, p) for p in (found[twin].people[0], original))
+                if one != other:
+                    alias[other] = one
+                continue
+            genuine = path.with_stem(Path(original).stem)
+            found[name] = Source(
+                str(path), fake, "deepfake_faces", "face", (original,),
+                width=int(row["original_width"]),
+                original=str(genuine) if fake and genuine.is_file() else None,
+            )  # fmt: skip
+    return [replace(s, people=(_follow(alias, s.people[0]),)) for s in found.values()]
+
+
+def _follow(alias: dict[str, str], name: str) -> str:
+    while name in alias:
+        name = alias[name]
+    return name
 
 
 def list_labelled(root: Path) -> Iterator[tuple[Path, bool, dict[str, str]]]:
@@ -253,11 +286,13 @@ def split_crops_at_random(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     """Split crops at random, as several papers did: frames of one video are then in all splits.
 
     Figures on such a split measure memorised videos as much as detection. Use it only to reproduce
-    published figures.
+    published figures. Rows of the validation split are not returned, so that the same network can
+    also be measured on videos that it never saw.
     """
+    drawn = [row for row in rows if row.split != "val"]
     rng = np.random.default_rng(seed)
-    sides = rng.choice(SPLITS, len(rows), p=SHARES)
-    return [replace(row, split=str(side)) for row, side in zip(rows, sides, strict=True)]
+    sides = rng.choice(SPLITS, len(drawn), p=SHARES)
+    return [replace(row, split=str(side)) for row, side in zip(drawn, sides, strict=True)]
 
 
 def find_leaks(rows: Sequence[Row]) -> list[str]:
@@ -364,33 +399,73 @@ def cut_source(job: CutJob) -> tuple[list[Row], str | None]:
     options = f"{job.frames} {job.key_frames} {job.margin}"  # cut otherwise, it is cut anew
     name = f"{key}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
     part = out / "parts" / f"{name}.csv"
-    if part.is_file():
-        rows = [replace(r, split=source.split or "train") for r in read_index(part)]
-        return rows, None if rows else f"{source.path}: no face"
     try:
-        rows = list(_cut(job, key, name))
+        if source.width is not None:
+            return _take(job, key)
+        if part.is_file():
+            rows = [replace(r, split=source.split or "train") for r in read_index(part)]
+        else:
+            rows = list(_cut(job, key, name))
+            write_index(part, rows)
     except UserError as error:
         return [], f"{source.path}: {error.message}"
-    write_index(part, rows)
     return rows, None if rows else f"{source.path}: no face"
 
 
-def _cut(job: CutJob, key: str, name: str) -> Iterator[Row]:
-    source, out = job.source, job.out
-    row = Row(
+def _row(source: Source, key: str) -> Row:
+    """The columns that all rows of a video share."""
+    return Row(
         crop="", fake=int(source.fake), video=key, group="+".join(source.people),
         dataset=source.dataset, method=source.method, split=source.split or "train",
         frame=0, time=0.0, width=0,
     )  # fmt: skip
+
+
+def _take(job: CutJob, key: str) -> tuple[list[Row], str | None]:
+    """Copy a face that was cut already; encoding it again would weaken its traces."""
+    source, out = job.source, job.out
+    fault = find_fault(source)
+    if fault:
+        return [], f"{source.path}: {fault}; left out"
+    path = out / "crops" / key[:2] / f"{key}-0{Path(source.path).suffix}"
+    if not path.is_file():
+        write_whole(path, Path(source.path).read_bytes())
+    kind = "swapped" if source.fake else "real"
+    crop = str(path.relative_to(out))
+    return [replace(_row(source, key), crop=crop, width=source.width or 0, kind=kind)], None
+
+
+def find_fault(source: Source) -> str | None:
+    """Why a face that was cut already is left out; None if it is fit."""
+    blocks = _blocks_of(source.path)
+    if blocks.mean() < DARK:
+        return "nearly black"
+    if source.original is not None:
+        original = _blocks_of(source.original)
+        if original.shape == blocks.shape and np.abs(blocks - original).max() < SAME:
+            return "the same picture as its original"
+    return None
+
+
+@lru_cache(maxsize=20_000)  # originals are looked at again with each of their fakes
+def _blocks_of(path: str) -> np.ndarray:
+    """Mean grey levels of blocks of 16 x 16 pixels, from the reduced size a JPEG decodes to."""
+    try:
+        with PIL.Image.open(path, formats=("JPEG", "PNG")) as picture:
+            width, height = picture.size
+            picture.draft("L", (width // 8, height // 8))
+            small = np.asarray(picture.convert("L"), np.float32)
+    except (OSError, PIL.Image.DecompressionBombError) as error:
+        raise UserError("unreadable_video", "not a picture that can be decoded") from error
+    size = max(1, width // 16), max(1, height // 16)
+    return cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+
+
+def _cut(job: CutJob, key: str, name: str) -> Iterator[Row]:
+    source, out = job.source, job.out
+    row = _row(source, key)
     folder = out / "crops" / key[:2]
     folder.mkdir(parents=True, exist_ok=True)
-    if source.dataset == "deepfake_faces":  # the pictures are face crops already
-        image = read_image(source.path)
-        path = folder / f"{name}-0.jpg"
-        _save(path, image)
-        kind = "swapped" if source.fake else "real"
-        yield replace(row, crop=str(path.relative_to(out)), width=image.shape[1], kind=kind)
-        return
     is_image = Path(source.path).suffix.lower() in IMAGE_SUFFIXES
     clip = Clip(source.path, Settings())
     looked_at: Iterable[KeyFrame]

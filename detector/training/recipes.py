@@ -132,6 +132,7 @@ RECIPES: dict[str, Recipe] = {
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),
     "efficientnetv2_m": _from_faces("efficientnetv2_m", 224),
+    "efficientnet_b4": _from_faces("efficientnet_b4", 224),
     "plain_cnn": _from_faces("plain_cnn", 128, learning_rate=1e-3),
     "inception_v3_rnn": replace(
         _from_faces("inception_v3_rnn", 224, batch=64), frames=8
@@ -154,6 +155,17 @@ RECIPES: dict[str, Recipe] = {
         "plain_cnn", "deepfake_faces, validation: 50 %", learning_rate=1e-3
     ),
     "faces-xception": _from_labels("xception", "deepfake_faces, validation: 82 %"),
+    **{
+        f"faces-{name}": replace(
+            _from_labels(
+                name, "nothing: compared with the two above", steps=3000, learning_rate=3e-4,
+                dropout=0.1, constant_lr=True,
+                frozen=r"backbone\.(conv_stem|bn1|blocks\.[012]\.)",
+            ),
+            side=160,
+        )
+        for name in ("efficientnet_lite0", "efficientnet_lite2")
+    },
     "mtcnn-resnet50": _from_labels("resnet50", "MTCNN crops of Celeb-DF and DFDC, 8:1:1"),
     "dfdc-inception_resnet_v2": _from_labels(
         "inception_resnet_v2", "all frames of the DFDC sample, validation: 90.9 %"

@@ -1,6 +1,6 @@
 """Weights: the catalogue, checkpoint files, the Hub, and loading a detector."""
 
-from detector.weights.catalogue import FOLDER, Catalogue, Entry, read_catalogue
+from detector.weights.catalogue import FOLDER, Catalogue, Entry, read_catalogue, way_to_get
 from detector.weights.checkpoint import (
     Checkpoint,
     average_checkpoints,
@@ -42,5 +42,6 @@ __all__ = [
     "resolve_weights",
     "save_checkpoint",
     "verify_checkpoint",
+    "way_to_get",
     "write_whole",
 ]

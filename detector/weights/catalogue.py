@@ -24,6 +24,8 @@ class Entry:
     revision: str | None = None
     members: tuple[str, ...] = ()
     """The models that an ensemble averages."""
+    recipe: str = ""
+    """The recipe that trains it; empty if it has the model's name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,17 @@ def read_catalogue(folder: Path = FOLDER) -> Catalogue:
             repository=values.get("repository"),
             revision=values.get("revision"),
             members=tuple(values.get("members", ())),
+            recipe=values.get("recipe", name),
         )
         for name, values in stored["models"].items()
     }
     return Catalogue(stored["default"], entries, folder)
+
+
+def way_to_get(entry: Entry) -> str:
+    """The command that fetches or trains a model's weights; for an ensemble, its members."""
+    if entry.members:
+        return " + ".join(entry.members)
+    if entry.repository:
+        return f"python -m detector weights download {entry.name}"
+    return f"python -m detector train {entry.recipe or entry.name}"

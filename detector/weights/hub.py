@@ -1,11 +1,17 @@
 """The Hub: fetch and upload checkpoints. The only importer of huggingface_hub."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from detector.architectures import find_architecture
 from detector.errors import UserError
+from detector.provenance import hash_file
+from detector.records import SIGNS
 from detector.weights.catalogue import Entry
 from detector.weights.checkpoint import read_metadata
 
@@ -32,18 +38,47 @@ def fetch(entry: Entry, download: bool) -> tuple[Path, str]:
         ) from error
 
 
-def push_checkpoint(path: Path, repository: str, token: str | None) -> str:
-    """Upload a checkpoint and the MODEL_CARD.md beside it; the URL of the commit."""
+def push_checkpoint(path: Path, repository: str, token: str | None) -> tuple[str, dict[str, str]]:
+    """Upload a checkpoint with its card; the URL of the commit, and the catalogue's entry.
+
+    The card is the MODEL_CARD.md beside the file, or one made from the file's own header.
+    """
     if not token:
         raise UserError("no_token", "Set HF_TOKEN to a token that may write to the repository.")
-    read_metadata(path)
+    metadata = read_metadata(path)
+    sha256 = hash_file(path)
+    own = path.parent / "MODEL_CARD.md"
+    card = own.read_text(encoding="utf-8") if own.is_file() else describe_checkpoint(metadata)
     api = HfApi(token=token)
     try:
         api.create_repo(repository, exist_ok=True)
-        card = path.parent / "MODEL_CARD.md"
-        if card.is_file():
-            api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repository)
+        api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=repository)
         commit = api.upload_file(path_or_fileobj=path, path_in_repo=path.name, repo_id=repository)
     except (HfHubHTTPError, OSError) as error:
         raise UserError("no_network", f"The upload to {repository} failed: {error}.") from error
-    return str(commit.commit_url)
+    entry = {
+        "architecture": str(metadata["architecture"]), "file": path.name, "sha256": sha256,
+        "repository": repository, "revision": str(commit.oid),
+    }  # fmt: skip
+    return str(commit.commit_url), entry
+
+
+def describe_checkpoint(metadata: Mapping[str, Any]) -> str:
+    """A model card made from a checkpoint's metadata."""
+    licence = metadata.get("licence") or "not stated"
+    figures = metadata.get("figures") or {}
+    training = json.dumps(metadata.get("training", {}), indent=1)
+    lines = [
+        "---", f"license: {'apache-2.0' if licence == 'Apache-2.0' else 'other'}",
+        "pipeline_tag: image-classification", "---",
+        f"# {find_architecture(metadata['architecture']).title}", "",
+        "A deepfake detector for Unmask. A verdict is evidence, not proof.", "",
+        f"- Licence: {licence}",
+        f"- Answers: {', '.join(metadata.get('signs', SIGNS[:1]))}",
+        f"- Input: {metadata['side']} pixels, {metadata['margin']} of the face's box around it",
+        f"- Calibrated: {'yes' if metadata['calibration'].get('calibrated') else 'no'}",
+        f"- Made: {metadata['created']}",
+        *(f"- {name}: {value}" for name, value in figures.items()),
+        "", "## Training", "", "```json", training, "```",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"

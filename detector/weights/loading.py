@@ -13,7 +13,7 @@ from detector.errors import UserError
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, to_device
-from detector.weights.catalogue import Catalogue, Entry, read_catalogue
+from detector.weights.catalogue import Catalogue, Entry, read_catalogue, way_to_get
 from detector.weights.checkpoint import Checkpoint, load_network, read_metadata
 from detector.weights.hub import fetch
 
@@ -143,6 +143,6 @@ def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, s
             return fetch(entry, download)
     raise UserError(
         "no_weights",
-        f"{entry.title} has no weights yet. Train it (python -m detector train --recipes) and "
+        f"{entry.title} has no weights yet. Train it ({way_to_get(entry)} …) and "
         "pass the file with --weights, or choose another model.",
     )

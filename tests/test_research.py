@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import linear_model
+from sklearn import metrics as sk
+
+from benchmarks import research
+from detector.training.datasets import Row, write_index
+from detector.training.train import TrainSettings
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> research.Faces:
+    """Made features of 60 originals with five fakes each; the fakes lie a little apart."""
+    rng = np.random.default_rng(0)
+    rows, features = [], []
+    for group in range(60):
+        split = ("train", "train", "train", "val", "test")[group % 5]
+        for number in range(6):
+            fake = int(number > 0)
+            kind = ("real", "swapped")[fake]
+            crop = f"{group}-{number}"
+            dataset = f"d{group % 10}"
+            rows.append(Row(crop, fake, crop, str(group), dataset, "m", split, 0, 0.0, 9, kind))
+            features.append(rng.normal(0, 1, 8) + 1.5 * fake * np.eye(8)[0])
+    write_index(tmp_path / "index.csv", rows)
+    np.save(tmp_path / "features.npy", np.array(features, np.float16))
+    return research.Faces(tmp_path)
+
+
+def test_regression_agrees_with_scikit_learn(faces: research.Faces) -> None:
+    x = (faces.features - faces.features.mean(0)) / faces.features.std(0)
+    theirs = linear_model.LogisticRegression(
+        C=1 / (research.RIDGE * len(x)), class_weight="balanced", tol=1e-8
+    ).fit(x, faces.fake)
+    ours = research.Regression(faces.features, faces.fake, research.balanced(faces.fake))
+    assert ours(faces.features) == pytest.approx(theirs.decision_function(x), abs=0.02)
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.random(300) < 0.83
+    scores = rng.normal(0, 1, 300) + labels
+    assert research.at_zero(labels, scores) == pytest.approx(
+        sk.balanced_accuracy_score(labels, scores > 0)
+    )
+    assert research.accuracy(labels, scores) == pytest.approx(sk.accuracy_score(labels, scores > 0))
+    assert research.at_zero(labels, np.ones(300)) == 0.5  # always fake
+
+
+def test_groups_are_held_back_whole(faces: research.Faces) -> None:
+    held = research.hold_back(faces.groups, seed=3)
+    assert 0.15 < held.mean() <= 0.2
+    assert not set(faces.groups[held]) & set(faces.groups[~held])
+    looks = research.find_looks(faces)
+    assert all(len(set(looks[faces.groups == group])) == 1 for group in set(faces.groups))
+
+
+def test_every_way_with_imbalance_finds_what_there_is(
+    faces: research.Faces, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(research, "ROUNDS", 10)
+    monkeypatch.setattr(research, "SEEDS", range(2))
+    research.imbalance(faces)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(" | ") for line in lines if line[2:3].isdigit()]
+    assert len(rows) == len(research.FAKES) * len(research.METHODS)
+    area = {(row[0], row[1]): float(row[2].split()[0]) for row in rows}
+    balance = {(row[0], row[1]): float(row[3].split()[0]) for row in rows}
+    assert min(area.values()) > 0.7
+    assert balance["| 90", "class weights"] > balance["| 90", "nothing"]
+
+
+def test_splits_and_carry_over_print_their_tables(
+    faces: research.Faces, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(research, "ROUNDS", 10)
+    monkeypatch.setattr(research, "LOOKS", 6)
+    research.splits(faces)
+    research.carry(faces, faces)
+    printed = capsys.readouterr().out
+    assert "by original" in printed
+    learned = next(line for line in printed.splitlines() if line.startswith("| DFDC |"))
+    assert float(learned.split(" | ")[1].split()[0]) > 0.7
+
+
+def test_features_are_of_one_face_a_video_and_of_whole_originals() -> None:
+    rows = [
+        Row(f"{video}-{n}", 0, f"{video}", f"{video % 40}", "d", "m", "train", n, 0.0, 9)
+        for video in range(80)
+        for n in range(3)
+    ]
+    chosen = research.choose_faces(rows, 4)
+    assert {row.frame for row in chosen} == {1}
+    groups = [row.group for row in chosen]
+    assert 0 < len(groups) < 40
+    assert all(groups.count(group) == 2 for group in groups)
+
+
+def test_hours_are_told_of_a_recipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = research.Recipe("", TrainSettings("test_efficientnet", steps=100, batch=10))
+    monkeypatch.setattr(research, "RECIPES", {"tiny": recipe})
+    research.hours([])
+    assert "| tiny | 64 |" in capsys.readouterr().out
