@@ -33,6 +33,7 @@ EARLY = 50  # scans, after which memory is looked at first
 GROWTH = 1.1  # times that memory that may be held at the end
 BROKEN, CANCELLED, LEFT = 3, 5, 7  # of ten scans, which
 CALM = 3.0  # seconds without work, after which all scans are over
+EMPTYING = 20.0  # seconds that the app's helper may take to remove what was uploaded
 ROUNDING = 1e-3  # probability
 
 
@@ -155,6 +156,15 @@ class Soak:
         return self.app.memory()
 
 
+def wait_until_empty(folder: Path) -> list[Path]:
+    """What still lies in a folder after a while."""
+    for _ in range(round(EMPTYING / 0.1)):
+        if not any(folder.iterdir()):
+            break
+        time.sleep(0.1)
+    return list(folder.rglob("*"))
+
+
 def main() -> int:
     """Run, and print what came back."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -174,8 +184,7 @@ def main() -> int:
         finally:
             app.process.terminate()
             app.process.wait()
-        time.sleep(2)
-        left = [str(path) for path in Path(apps).rglob("*")]
+        left = wait_until_empty(Path(apps))
     print("| what | how much |\n|---|---|")
     for what, count in sorted(soak.tally.items()):
         print(f"| {what} | {count} |")
@@ -183,6 +192,7 @@ def main() -> int:
     print(f"| memory after {options.scans} scans, MiB | {late:.0f} |")
     print(f"| seconds | {spent:.0f} |")
     print(f"| files left | {len(left)} |")
+    print("\n".join(str(path) for path in left), file=sys.stderr)
     failed = left or late > GROWTH * early or any(what.startswith("WRONG") for what in soak.tally)
     return 1 if failed else 0
 
