@@ -34,6 +34,7 @@ GROWTH = 1.1  # times that memory that may be held at the end
 BROKEN, CANCELLED, LEFT = 3, 5, 7  # of ten scans, which
 CALM = 3.0  # seconds without work, after which all scans are over
 EMPTYING = 20.0  # seconds that the app's helper may take to remove what was uploaded
+PATIENCE = 600.0  # seconds that a client waits for an answer
 ROUNDING = 1e-3  # probability
 
 
@@ -96,8 +97,11 @@ class Soak:
         self.broken = folder / "broken.mp4"
         whole = CLIPS[0].read_bytes()
         self.broken.write_bytes(whole[: len(whole) // 3])
-        client = Client(app.address, verbose=False)
+        client = self._connect()
         self.known = {clip: self._answer(client, clip) for clip in CLIPS}
+
+    def _connect(self) -> Client:
+        return Client(self.app.address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
 
     def _answer(self, client: Client, clip: Path) -> dict[str, Any]:
         given = handle_file(str(clip)), "default", self.key_frames
@@ -113,7 +117,7 @@ class Soak:
 
     def visit(self, number: int) -> None:
         """One scan: the usual, of a broken file, cancelled, or left."""
-        client = Client(self.app.address, verbose=False)
+        client = self._connect()
         clip, kind = CLIPS[number % len(CLIPS)], number % 10
         if kind == BROKEN:
             told = self._answer(client, self.broken)
