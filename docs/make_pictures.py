@@ -67,6 +67,7 @@ def walk(page: Page, address: str, key_frames: int = 32) -> Iterator[str]:
     page.set_input_files(".lt-input", str(EXAMPLES / "genuine.mp4"))
     page.wait_for_selector(".lt-card .working")
     yield "working"
+    page.set_input_files(".lt-input", str(EXAMPLES / "genuine.mp4"))
     page.click(".lt-cancel")
     yield "cancelled"
     check(page, EXAMPLES / "two_people.mp4")

@@ -1,0 +1,59 @@
+"""The examples: their kept answers are of the shipped weights, and right.
+
+Run examples/make_answers.py after the weights or the clips have changed.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detector.answers import recall
+from detector.pipeline import scan_in_stages
+from detector.provenance import hash_file
+from detector.records import Label, Scan
+from detector.settings import Settings
+from detector.stress import settle
+from detector.weights import resolve_weights
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ANSWERS = EXAMPLES / "answers.json"
+pytestmark = pytest.mark.skipif(
+    not ANSWERS.is_file(), reason="examples/make_answers.py was not run"
+)
+
+
+def test_the_examples_answers_are_of_the_shipped_weights_and_clips() -> None:
+    stored = json.loads(ANSWERS.read_text(encoding="utf-8"))
+    assert stored["weights"] == resolve_weights("default").sha256
+    clips = {path.stem: hash_file(path) for path in EXAMPLES.glob("*.mp4")}
+    assert {name: known["sha256"] for name, known in stored["answers"].items()} == clips
+
+
+def answer_example(name: str) -> tuple[Scan, Label]:
+    """What the app says of an example at first, and what stands after the stress test."""
+    clip = EXAMPLES / f"{name}.mp4"
+    known = recall(ANSWERS, name, clip, Settings())
+    assert known is not None, "run examples/make_answers.py"
+    *_, last = scan_in_stages(clip, detector=known, finder=known)
+    assert last.scan is not None
+    return last.scan, settle(last.scan.verdict, known.trials).label
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("genuine", {Label.NO_SIGNS, Label.INCONCLUSIVE}),
+        ("manipulated", {Label.MANIPULATED}),
+        ("generated", {Label.MANIPULATED, Label.INCONCLUSIVE}),
+        ("two_people", {Label.MANIPULATED, Label.INCONCLUSIVE}),
+        ("no_face", {Label.NO_FACE}),
+    ],
+)
+def test_the_examples_are_answered_rightly(name: str, right: set[Label]) -> None:
+    found, stands = answer_example(name)
+    assert stands in right
+    if name == "two_people":  # the forged one stands on the right
+        (decider,) = [p for p in found.people if p.person.id == found.verdict.person]
+        left, _, right_edge, _ = decider.person.faces[0].box
+        assert left + right_edge > found.video.width
