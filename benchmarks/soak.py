@@ -161,12 +161,14 @@ class Soak:
 
 
 def wait_until_empty(folder: Path) -> list[Path]:
-    """What still lies in a folder after a while."""
+    """The files that still lie in a folder after a while; torch leaves an empty folder there."""
+    left: list[Path] = []
     for _ in range(round(EMPTYING / 0.1)):
-        if not any(folder.iterdir()):
+        left = [path for path in folder.rglob("*") if path.is_file()]
+        if not left:
             break
         time.sleep(0.1)
-    return list(folder.rglob("*"))
+    return left
 
 
 def main() -> int:
