@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 
 from detector.architectures import Network
 from detector.faces import resize
@@ -45,7 +44,6 @@ FAKES = 50, 83, 90, 95  # in a hundred: 1:1, 1:5, 1:9, 1:19
 FOCUS = 2.0  # exponent of the focal loss, as its authors chose it
 RIDGE = 1e-2  # on the squared weights of a regression whose features are standardised
 NEIGHBOURS = 15
-LOOKS = 20  # sets of originals that look alike
 HELD = 0.2  # share that is measured on
 ROUNDS = 200  # of the bootstrap
 BATCH = 16
@@ -241,17 +239,6 @@ def ask_neighbours(learned: np.ndarray, labels: np.ndarray, asked: np.ndarray) -
     return labels[nearest].mean(1)
 
 
-def find_looks(faces: Faces) -> np.ndarray:
-    """For each face the set of originals that look like its own: people, light, camera."""
-    names, inverse = np.unique(faces.groups, return_inverse=True)
-    sums = np.zeros((len(names), faces.features.shape[1]), np.float32)
-    np.add.at(sums, inverse, faces.features)
-    means = sums / np.bincount(inverse)[:, None]
-    means = (means - means.mean(0)) / (means.std(0) + 1e-6)
-    _, sets = kmeans2(means, LOOKS, minit="++", rng=np.random.default_rng(0))
-    return sets[inverse]
-
-
 def hold_back(units: np.ndarray, seed: int) -> np.ndarray:
     """Which rows are measured on: whole units, until they are a fifth of the rows."""
     names, inverse, counts = np.unique(units, return_inverse=True, return_counts=True)
@@ -261,11 +248,10 @@ def hold_back(units: np.ndarray, seed: int) -> np.ndarray:
 
 
 def splits(faces: Faces) -> None:
-    """The papers' random split against those that keep originals, or their likes, apart."""
+    """The papers' random split against one that keeps originals apart."""
     units = {
         "face by face, as the papers": np.arange(len(faces.rows)),
         "by original": faces.groups,
-        f"by {LOOKS} sets of originals that look alike": find_looks(faces),
     }
     put_head("split", "regression, AUC", f"{NEIGHBOURS} nearest faces, AUC")
     for name, unit in units.items():
