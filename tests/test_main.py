@@ -266,7 +266,7 @@ def test_what_went_wrong_stands_in_the_log_alone(
     def fail(_: object) -> int:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setitem(COMMANDS, "scan", (*COMMANDS["scan"][:1], fail, ""))
+    monkeypatch.setattr(COMMANDS["scan"][0], "run", fail)
     log = tmp_path / "log.txt"
     handlers = list(logging.getLogger().handlers)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
