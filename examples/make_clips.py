@@ -30,6 +30,8 @@ from detector.video import write_clip
 HERE = Path(__file__).parent
 SIZE = 480, 360
 SQUARE = 400, 400
+LARGE = 640, 640
+WIDE = 840, 450
 SECONDS, RATE = 5, 25
 VARIETY = 0.8  # how far the person who does not exist is from the mean one
 SAMPLED = 1024  # people of whom that one is the mean
@@ -104,6 +106,11 @@ def paste_face(target: Image, donor: Image) -> Image:
     return paste(target, match_colours(laid, target, soft), soft)
 
 
+def close_up(picture: Image) -> Image:
+    """The astronaut's head and shoulders."""
+    return np.ascontiguousarray(picture[:300, 90:390])
+
+
 def beside(picture: Image) -> Image:
     """The officer's picture, cut to stand beside the astronaut's."""
     return cv2.resize(picture, (384, 450), interpolation=cv2.INTER_AREA)[40:340, 52:332]
@@ -115,8 +122,8 @@ def main(folder: Path = HERE) -> None:
     forged = beside(paste_face(other, astronaut))
     clips = {
         "genuine": film(astronaut, 1),
-        "manipulated": film(paste_face(astronaut, other), 2),
-        "two_people": film(np.hstack([astronaut[:300, 80:360], forged]), 3),
+        "manipulated": film(close_up(paste_face(astronaut, other)), 2, LARGE),
+        "two_people": film(np.hstack([astronaut[:300, 80:360], forged]), 3, WIDE),
         "no_face": film(np.ascontiguousarray(data.coffee()), 4),
         "generated": film(stranger(), 5, SQUARE),
     }

@@ -46,7 +46,7 @@ def answer_example(name: str) -> tuple[Scan, Label]:
         ("genuine", {Label.NO_SIGNS, Label.INCONCLUSIVE}),
         ("manipulated", {Label.MANIPULATED}),
         ("generated", {Label.MANIPULATED, Label.INCONCLUSIVE}),
-        ("two_people", {Label.MANIPULATED, Label.INCONCLUSIVE}),
+        ("two_people", {Label.MANIPULATED}),
         ("no_face", {Label.NO_FACE}),
     ],
 )
