@@ -51,7 +51,6 @@ def check(page: Page, *files: Path) -> None:
     page.wait_for_selector(".lt[data-state=done], .lt[data-state=error]")
     if page.locator(".lt[data-state=done] .lane").count():
         page.wait_for_selector("#faces .plate details", state="attached")
-    page.wait_for_selector("#files a", state="attached")
 
 
 def walk(page: Page, address: str, key_frames: int = 32) -> Iterator[str]:
