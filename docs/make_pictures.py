@@ -96,6 +96,8 @@ def take_two(page: Page, address: str, example: str) -> None:
     """README's pictures: an example's answer, and the faces that it rests on."""
     visit(page, address)
     check(page, EXAMPLES / f"{example}.mp4")
+    tested = "document.querySelectorAll('#faces .plate details').length == 3"
+    page.wait_for_function(tested)
     page.focus(".lt-scrub")
     for _ in range(9):
         page.keyboard.press("ArrowRight")
