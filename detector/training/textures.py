@@ -1,7 +1,7 @@
 """The texture head: a linear discriminant that tells drawn faces by the textures of early stages.
 
-A generator draws the whole picture. What it leaves are not places but statistics of all its fine
-structure, which the first stages of a network see and its last one has averaged away.
+Generators leave traces in the fine structure of the whole picture. The first stages of a network
+describe it; the last one tells other generators' faces less well.
 """
 
 from collections.abc import Sequence
