@@ -54,7 +54,7 @@ def test_many_files_are_spread_over_the_cores(monkeypatch: pytest.MonkeyPatch) -
         asked.append((workers, jobs[0].settings.threads))
         return []
 
-    monkeypatch.setattr(archive, "spread", watch)
+    monkeypatch.setattr(archive, "map_jobs", watch)
     monkeypatch.setattr(archive, "count_cores", lambda: 3)
     monkeypatch.setattr(archive, "_load", lambda settings: None)
     for count in (11, 12):
