@@ -134,11 +134,12 @@ def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
     The checkpoints must share the architecture, and should share the weights that training began
     with: the mean of unrelated networks is useless.
     """
-    first = checkpoints[0].metadata
-    for other in checkpoints[1:]:
+    # Files written before there were texture heads do not mention them.
+    first, *others = ({"textures": 0, **checkpoint.metadata} for checkpoint in checkpoints)
+    for checkpoint, other in zip(checkpoints[1:], others, strict=True):
         for name in ("architecture", "side", "margin", "signs", "contrast", "textures"):
-            if (other.metadata.get(name) or None) != (first.get(name) or None):
-                raise UserError("weights_mismatch", f"{other.path} has another {name}.")
+            if other.get(name) != first.get(name):
+                raise UserError("weights_mismatch", f"{checkpoint.path} has another {name}.")
     networks = [load_network(checkpoint) for checkpoint in checkpoints]
     states = [network.state_dict() for network in networks]
     mean = {
