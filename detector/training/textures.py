@@ -18,14 +18,13 @@ from detector.records import Image as Pixels
 from detector.scoring import to_tensor
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index
-from detector.training.mixture import REAL, SIGN_OF, show
+from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, show
 from detector.training.sequence import group_videos
 from detector.weights import Checkpoint, load_network, save_checkpoint
 
 STAGES = 4  # of the backbone; later ones carried over less well
 FACES = 3  # of a clip
 SHRINKAGE = 10.0  # added to each feature's variance, in mean variances
-CLIPS_COUNTED = 40  # more clips of a data set than this do not make it count more
 DRAWN = SIGNS.index("drawn")
 
 
@@ -76,20 +75,21 @@ def fit_texture_head(
     ]
     if len({_label(row) for row in rows}) < 2:
         raise UserError("one_class", f"{folder} does not hold both genuine and drawn faces.")
-    features, logits, labels, datasets = [], [], [], []
+    textures, logits, labels, datasets = [], [], [], []
     videos = group_videos(rows)
     for number, video in enumerate(videos):
         progress("clips", number / len(videos))
         places = sorted({round(p) for p in np.linspace(0, len(video) - 1, FACES)})
-        seen = _look(network, [show(folder, video[p], margin) for p in places])
-        logits.append(seen[0].mean(0)[DRAWN])
-        features.append(seen[1].mean(0))
+        of_faces = _look(network, [show(folder, video[p], margin) for p in places])
+        clip_logits, clip_textures = (values.mean(0) for values in of_faces)
+        logits.append(clip_logits[DRAWN])
+        textures.append(clip_textures)
         labels.append(_label(video[0]))
         datasets.append(video[0].dataset)
     drawn = np.array(labels, bool)
-    weights = _weigh(drawn, datasets)
-    direction, offset = discriminant(np.stack(features), drawn, weights)
-    genuine = np.stack(features)[~drawn] @ direction
+    features = np.stack(textures)
+    direction, offset = discriminant(features, drawn, _weigh(drawn, datasets))
+    genuine = features[~drawn] @ direction
     scale = np.std(np.array(logits)[~drawn]) / np.std(genuine)
     head = network.add_texture_head(STAGES)
     with torch.no_grad():
