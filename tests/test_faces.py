@@ -195,3 +195,18 @@ def test_square_and_cut() -> None:
         300,
         3,
     )
+
+
+def test_long_narrow_image_is_not_padded_to_a_square(
+    finder: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def watch(image: Image, smallest: float) -> list[object]:
+        sizes.append(image.size)
+        return []
+
+    monkeypatch.setattr(finder._cascade, "find", watch)  # type: ignore[attr-defined]
+    narrow = np.full((4000, 20, 3), 127, np.uint8)
+    assert find(finder, narrow) == []
+    assert max(sizes) <= 9 * narrow.size
