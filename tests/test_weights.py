@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from detector import scoring
 from detector.__main__ import main
 from detector.architectures import ARCHITECTURES, build_network
 from detector.errors import UserError
@@ -60,6 +61,15 @@ def test_checkpoint_explains_itself(checkpoint: Path) -> None:
 
 def test_verify_accepts_the_sound_one(checkpoint: Path) -> None:
     assert verify_checkpoint(resolve_weights(path=checkpoint)) < 1e-3
+
+
+def test_verify_computes_in_the_precision_of_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where scans compute in bf16, the self-test of the embedded detector does, and passes."""
+    off = []
+    for half in (False, True):
+        monkeypatch.setattr(scoring, "has_fast_half", lambda _, half=half: half)
+        off.append(verify_checkpoint(resolve_weights("default")))
+    assert off[0] < 1e-3 < off[1]
 
 
 def test_verify_notices_other_weights_under_the_same_golden_answer(

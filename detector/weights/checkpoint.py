@@ -23,6 +23,7 @@ from detector.errors import UserError
 from detector.faces import CROP_MARGIN
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration
+from detector.scoring import autocast
 
 HEADER = "unmask"  # the key of the header that holds the metadata
 CLASSES = ("real", "fake")
@@ -216,11 +217,19 @@ def load_network(checkpoint: Checkpoint) -> Network:
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> float:
-    """Run a checkpoint's self-test; the difference from the logit stored with it."""
+    """Run a checkpoint's self-test, in the precision of a scan on this machine's processor.
+
+    Returns:
+        The difference from the logit that was stored with the checkpoint, computed in fp32.
+
+    Raises:
+        UserError: `weights_mismatch` if there is no golden input, `weights_corrupt` if the
+            difference is too large.
+    """
     tensors = _read_tensors(checkpoint.path)
     if GOLDEN + "input" not in tensors:
         raise UserError("weights_mismatch", f"{checkpoint.path} carries no golden input.")
-    logit = _golden_logit(load_network(checkpoint), tensors[GOLDEN + "input"].numpy())
+    logit = _golden_logit(load_network(checkpoint), tensors[GOLDEN + "input"].numpy(), half=True)
     off = abs(logit - float(tensors[GOLDEN + "logit"][0]))
     if not off <= GOLDEN_TOLERANCE:
         raise UserError(
@@ -239,10 +248,11 @@ def golden_input(side: int) -> np.ndarray:
     return picture.astype(np.uint8)[None]
 
 
-def _golden_logit(network: Network, picture: np.ndarray) -> float:
+def _golden_logit(network: Network, picture: np.ndarray, *, half: bool = False) -> float:
+    """With `half`, computed in bf16 where scans are."""
     pixels = torch.from_numpy(picture).permute(0, 3, 1, 2).float() / 255
     network = network.float().cpu().eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(pixels.device, half):
         return float(network(pixels)[0])
 
 
