@@ -82,8 +82,10 @@ class Unfenced:
 
 
 @contextmanager
-def look_here(path: Path, settings: Settings, progress: Progress = silent) -> Iterator[Unfenced]:
-    """What `fence.look` does, without the fence."""
+def open_unfenced(
+    path: Path, settings: Settings, progress: Progress = silent
+) -> Iterator[Unfenced]:
+    """What `fence.open_clip` does, without the fence."""
     clip = Clip(path, settings)
     choice = choose_frames(clip, count=settings.key_frames, again=lambda: Clip(path, settings))
     yield Unfenced(clip, choice)
@@ -92,7 +94,7 @@ def look_here(path: Path, settings: Settings, progress: Progress = silent) -> It
 def used() -> float:
     """Processor time of this process and of the decoder that waits (Linux), in seconds."""
     ticks = 0
-    for decoder in fence.fence()._warm:
+    for decoder in fence.decoder_pool()._idle:
         told = Path(f"/proc/{decoder._process.pid}/stat").read_text(encoding="utf-8")
         ticks += sum(int(number) for number in told.rpartition(")")[2].split()[11:13])
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
@@ -100,36 +102,36 @@ def used() -> float:
 
 def compare(clip: Path, detector: Scorer, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """Seconds and processor time of a scan behind the fence, and without: medians, in turn."""
-    spent: dict[object, list[tuple[float, float]]] = {pipeline.look: [], look_here: []}
-    fenced = pipeline.look
+    spent: dict[object, list[tuple[float, float]]] = {pipeline.open_clip: [], open_unfenced: []}
+    fenced = pipeline.open_clip
     try:
         for number in range(2 * rounds):
-            ways = (fenced, look_here) if number // 2 % 2 else (look_here, fenced)
+            ways = (fenced, open_unfenced) if number // 2 % 2 else (open_unfenced, fenced)
             way = ways[number % 2]
-            pipeline.look = way  # type: ignore[assignment]
+            pipeline.open_clip = way  # type: ignore[assignment]
             began, before = time.perf_counter(), used()
             pipeline.scan(clip, detector=detector)
             spent[way].append((time.perf_counter() - began, used() - before))
     finally:
-        pipeline.look = fenced
-    return np.median(spent[fenced], axis=0), np.median(spent[look_here], axis=0)
+        pipeline.open_clip = fenced
+    return np.median(spent[fenced], axis=0), np.median(spent[open_unfenced], axis=0)
 
 
 def choosing(clip: Path) -> float:
     """Seconds until a warm decoder has chosen a clip's key frames."""
     began = time.perf_counter()
-    with fence.look(clip, Settings(key_frames=4)):
+    with fence.open_clip(clip, Settings(key_frames=4)):
         return time.perf_counter() - began
 
 
 def recover(clip: Path) -> float:
     """Seconds from a decoder's crash until the key frames of the next clip are chosen."""
-    with suppress(UserError), fence.look(clip, Settings(key_frames=4)) as seen:
+    with suppress(UserError), fence.open_clip(clip, Settings(key_frames=4)) as seen:
         next(seen.thumbnails())
         began = time.perf_counter()
         os.kill(seen.decoder._process.pid, signal.SIGKILL)
         list(seen.key_frames())
-    with fence.look(clip, Settings(key_frames=4)):
+    with fence.open_clip(clip, Settings(key_frames=4)):
         return time.perf_counter() - began
 
 

@@ -28,7 +28,7 @@ import PIL.Image
 import pillow_heif
 
 from detector.errors import UserError
-from detector.fence import fence
+from detector.fence import decoder_pool
 from detector.pipeline import scan
 from detector.scoring import Scorer
 from detector.settings import Settings
@@ -164,7 +164,7 @@ def memory() -> float:
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total = 0.0
-    for pid in ("self", *(str(d._process.pid) for d in fence()._warm)):
+    for pid in ("self", *(str(d._process.pid) for d in decoder_pool()._idle)):
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         total += int(text.partition("VmRSS:")[2].split()[0]) / 1024
     return total

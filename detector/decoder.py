@@ -1,8 +1,8 @@
-"""The process that opens strangers' files: `python -m detector.decoder`, started by fence.py.
+"""The sandboxed process that decodes untrusted files: `python -m detector.decoder`.
 
-It reads requests, one JSON object a line, each with the opened file that it is about, where the
-system can hand one over; and it answers with a JSON object and pixels each. Whoever asked believes
-none of it unchecked: see fence.py.
+fence.py starts it and validates what it answers. A request is a line of JSON; where the system can
+pass file descriptors, the clip's comes with it. An answer is a header (the lengths of what
+follows), JSON and pixels.
 """
 
 import importlib
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
     from detector.video import Clip
 
 THUMBNAIL = 480  # pixels, longest side
-PROGRESS_EVERY = 0.1  # seconds
-HEAD = struct.Struct("<II")  # bytes of the JSON, bytes of the pixels
-REQUEST = 1 << 16  # bytes of a request that are read at once
+PROGRESS_SECONDS = 0.1  # between two progress messages
+HEAD = struct.Struct("<II")  # lengths of the JSON and of the pixels, bytes
+READ_BYTES = 1 << 16  # of requests, at a time
 
-LOADED = (
+PRELOADED = (
     "c2pa", "cv2", "numpy.ma", "xml.etree.ElementTree", "av.audio.stream", "av.sidedata.encparams",
     "av.sidedata.motionvectors", "av.subtitles.stream", "encodings.cp1252", "encodings.idna",
     "encodings.latin_1", "encodings.utf_16", "encodings.utf_16_be", "encodings.utf_16_le",
     "encodings.utf_32",
     "detector.keyframes", "detector.provenance", "detector.settings", "detector.video",
 )  # fmt: skip
-"""What decoding may need: later nothing can be loaded."""
+"""All modules that decoding may import: once the sandbox is closed, none can be loaded."""
 
 Request = dict[str, Any]
 
 
 class Answers:
-    """Where answers go."""
+    """Writes answers to a stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def put(self, header: dict[str, Any], pixels: "np.ndarray | None" = None) -> None:
-        """One answer."""
+        """Write one answer."""
         if pixels is not None:
             import numpy as np
 
-            # A picture may be a view with gaps between its lines, which no stream takes.
+            # FFmpeg pads rows, so an image may be a view that is not contiguous.
             pixels = np.ascontiguousarray(pixels)
             header = {**header, "shape": pixels.shape}
         text = json.dumps(header).encode()
@@ -71,38 +71,38 @@ class Answers:
 
 
 def main() -> None:
-    """Enter the sandbox, then answer until nobody asks any more."""
+    """Enter the sandbox, then serve requests until the connection is closed."""
     answers = Answers(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
     sandbox.enter()
-    _load()
-    if hands_over():
-        sandbox.open_no_more()
+    _preload()
+    if receives_files():
+        sandbox.forbid_opening()
     requests: SimpleQueue[Request] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     answers.put({"ready": True})
     while True:
         request = requests.get()
         try:
-            _look(request, requests, answers)
+            _serve(request, requests, answers)
         except UserError as error:
             answers.put({"error": [error.code, error.message]})
         except MemoryError:
-            answers.put({"error": ["unreadable_video", "It takes too much memory to decode."]})
-        except Exception as error:  # noqa: BLE001  told to whoever asked, who logs it
+            answers.put({"error": ["unreadable_video", "Decoding it takes too much memory."]})
+        except Exception as error:  # noqa: BLE001  fence.py logs it
             answers.put({"failed": "".join(traceback.format_exception(error))})
         sandbox.give_memory_back()
 
 
-def hands_over() -> bool:
-    """Whether requests come over a socket, by which an opened file can be handed over."""
+def receives_files() -> bool:
+    """Whether standard input is a socket that can pass file descriptors."""
     return hasattr(socket, "recv_fds") and stat.S_ISSOCK(os.fstat(0).st_mode)
 
 
-def _load() -> None:
-    """All libraries, and what they read when they are used for the first time."""
-    for name in LOADED:
-        with suppress(ImportError):  # c2pa is not there on every system
+def _preload() -> None:
+    """Import all modules, and make the libraries read what they would read at first use."""
+    for name in PRELOADED:
+        with suppress(ImportError):  # c2pa is not available on every system
             importlib.import_module(name)
     import mimetypes
 
@@ -116,41 +116,41 @@ def _load() -> None:
 
 
 def _listen(requests: "SimpleQueue[Request]") -> None:
-    if hands_over():
+    if receives_files():
         _listen_to_socket(requests)
     else:
         for line in sys.stdin.buffer:
             requests.put(json.loads(line))
-    os._exit(0)  # whoever asked is gone
+    os._exit(0)  # the connection was closed
 
 
 def _listen_to_socket(requests: "SimpleQueue[Request]") -> None:
-    held, handed = b"", list[int]()
+    pending, files = b"", list[int]()
     with socket.socket(fileno=os.dup(0)) as line:
         while True:
-            read, descriptors, _, _ = socket.recv_fds(line, REQUEST, 1)
+            read, descriptors, _, _ = socket.recv_fds(line, READ_BYTES, 1)
             if not read:
                 return
-            held, handed = held + read, [*handed, *descriptors]
-            *whole, held = held.split(b"\n")
-            for text in whole:
+            pending, files = pending + read, [*files, *descriptors]
+            *lines, pending = pending.split(b"\n")
+            for text in lines:
                 request = json.loads(text)
                 if request.get("handed"):
-                    request["descriptor"] = handed.pop(0)
+                    request["descriptor"] = files.pop(0)
                 requests.put(request)
 
 
-def _look(request: Request, requests: "SimpleQueue[Request]", answers: Answers) -> None:
-    """Open a clip, or read the one that was handed over."""
+def _serve(request: Request, requests: "SimpleQueue[Request]", answers: Answers) -> None:
+    """Serve all requests about one clip, from its path or from the descriptor that was passed."""
     path, descriptor = Path(request["path"]), request.get("descriptor")
     with nullcontext() if descriptor is None else handed_over(path, descriptor):
-        _look_at(path, request, requests, answers)
+        _serve_clip(path, request, requests, answers)
 
 
-def _look_at(
+def _serve_clip(
     path: Path, request: Request, requests: "SimpleQueue[Request]", answers: Answers
 ) -> None:
-    """Choose a clip's key frames, then give out what is asked of them until told to stop."""
+    """Choose a clip's key frames, then send what is requested until the clip is closed."""
     from detector.keyframes import can_be_held, choose_frames
     from detector.settings import Settings
     from detector.video import Clip
@@ -160,7 +160,7 @@ def _look_at(
     clip = Clip(path, settings)
     end = clip.until
     if not can_be_held(clip.info.width * clip.info.height * 3 // 2, settings.key_frames):
-        clip.until -= settings.max_decode_time / 2  # the other half is for reading it again
+        clip.until -= settings.max_decode_time / 2  # the other half is for the second pass
 
     def read_again() -> Clip:
         second = Clip(path, settings)
@@ -187,7 +187,11 @@ def _look_at(
 
 
 def warn_of_fewer(clip: "Clip", count: int) -> None:
-    """Say so where a limit left fewer key frames than were asked for."""
+    """Append a warning if a limit left fewer key frames than the settings ask for.
+
+    Raises:
+        UserError: `decode_timeout` if there is none at all.
+    """
     if not count:
         raise UserError("decode_timeout", "Decoding took too long for a single frame to be kept.")
     wanted = min(clip.settings.key_frames, clip.frames_read)
@@ -199,10 +203,11 @@ def warn_of_fewer(clip: "Clip", count: int) -> None:
 
 
 def _watched(clip: "Clip", answers: Answers) -> "Iterator[Frame]":
-    told, duration = time.monotonic(), clip.info.duration or 1.0
+    """The clip's frames, with progress messages sent in between."""
+    sent, duration = time.monotonic(), clip.info.duration or 1.0
     for frame in clip:
-        if time.monotonic() - told > PROGRESS_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - sent > PROGRESS_SECONDS:
+            sent = time.monotonic()
             answers.put({"progress": min(1.0, frame.time / duration)})
         yield frame
 
@@ -224,9 +229,9 @@ def _describe(clip: "Clip", choice: "Choice") -> dict[str, Any]:
 def _read_provenance(clip: "Clip") -> list[Any]:
     from detector.provenance import read_provenance
 
-    told = read_provenance(Path(clip.file), clip.metadata)
-    statements = [[s.kind, s.who, s.where] for s in told.statements]
-    return [told.sha256, told.content_credentials, told.signer, told.container, statements]
+    found = read_provenance(Path(clip.file), clip.metadata)
+    statements = [[s.kind, s.who, s.where] for s in found.statements]
+    return [found.sha256, found.content_credentials, found.signer, found.container, statements]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Strangers' files are opened in other processes: warm decoders with limits, one clip at a time.
+"""Decode untrusted files in separate, sandboxed processes that are kept running between clips.
 
-A decoder that crashes, hangs or reaches a limit is ended and replaced; only its clip has no answer.
-What a decoder says is JSON and pixels, checked here: whoever took one over gains nothing by lying.
-Decoders are programs of their own, not copies of this one: a script without a `__main__` guard, a
-notebook or an app that uses them is never run a second time. (Pools of the standard library run
-it again, give one whole answer a task, and end all their processes when one crashes.)
+Each decoder process handles one clip at a time. If it crashes, hangs or reaches a limit, it is
+killed and replaced, and only its clip fails. Its answers are JSON and pixels, which are validated
+here, because a malicious file may have taken the process over.
+
+Decoders are started as programs, not forked or spawned by `multiprocessing`: so a script without a
+`__main__` guard is not run again. A `ProcessPoolExecutor` would also fail all tasks when one
+process crashes, and could not stream frames.
 """
 
 import atexit
@@ -34,52 +36,54 @@ from detector.records import Curve, Image, KeyFrame, Provenance, Statement, Vide
 from detector.sandbox import give_memory_back
 from detector.settings import Progress, Settings, silent
 
-DECODERS = max(2, min(4, os.cpu_count() or 2))  # at once; what they hold is limited each
-CLIPS_EACH = 100  # after which a decoder is replaced
-LONGEST_TEXT = 64 * 2**20  # bytes of JSON
-PATIENCE = 0.2  # seconds between looks at whether the scan was cancelled
-GRACE = 5.0  # seconds beyond the limit of time, for a decoder to say itself that it was reached
-KEPT_VARIABLES = {
+MAX_DECODERS = max(2, min(4, os.cpu_count() or 2))  # running at the same time
+MAX_CLIPS = 100  # after which a decoder is replaced
+MAX_JSON_BYTES = 64 * 2**20
+POLL_SECONDS = 0.2  # between checks whether the scan was cancelled
+GRACE_SECONDS = 5.0  # beyond the time limit, in which a decoder can report the timeout itself
+PASSED_VARIABLES = {
     "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LANG",
     "LC_ALL", "VIRTUAL_ENV",
 }  # fmt: skip
-"""What a decoder sees of the environment: no token, no password."""
+"""The environment variables that a decoder gets: none that may hold a token or a password."""
 
-FEW_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "4"}
-"""On machines of many cores, one for each would reach the limit of address space by themselves."""
+THREAD_VARIABLES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "4"}
+"""One thread a core would exceed the limit on address space on machines with many cores."""
 
-PROGRAM = ("-P", "-m", "detector.decoder")
-"""What Python runs. -P: an av.py in the folder of the clips is not taken for the library."""
+ARGUMENTS = ("-P", "-m", "detector.decoder")
+"""Arguments of Python. With -P, an av.py in the current folder is not imported as the library."""
 
-OUT_OF_TIME = -int(getattr(signal, "SIGXCPU", 0))  # what a process ends with at its limit
+CPU_LIMIT_CODE = -int(getattr(signal, "SIGXCPU", 0))
+"""Return code of a process that used up its processor time."""
 
-Told = TypeVar("Told")
-Reading = Callable[[dict[str, Any], bytearray], Told]
+Value = TypeVar("Value")
+Parser = Callable[[dict[str, Any], bytearray], Value]
+"""Validates an answer's JSON and pixels and converts them to a value."""
 
 
-class Ended(Exception):
-    """The decoder is no more."""
+class DecoderEndedError(Exception):
+    """The decoder process has ended."""
 
 
 class Decoder:
-    """One process that decodes, and the line to it."""
+    """A decoder process and the connection to it."""
 
     def __init__(self) -> None:
         home = str(Path(__file__).resolve().parent.parent)
-        kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
+        kept = {name: value for name, value in os.environ.items() if name in PASSED_VARIABLES}
         paths = [home, *(path for path in sys.path if path)]
         self.clips = 0
         self.idle = False
-        """Whether it waits for a clip. One that is left while it works is ended."""
+        """Whether it waits for a clip. A decoder that is released while it works is killed."""
         self.most_pixels = 0
-        self._line, theirs = _make_line()
+        self._connection, theirs = _make_connection()
         self._process = subprocess.Popen(
-            [sys.executable, *PROGRAM],
+            [sys.executable, *ARGUMENTS],
             stdin=theirs.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**kept, **FEW_THREADS, "PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C is for us
+            env={**kept, **THREAD_VARIABLES, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # Ctrl-C is sent to this process alone
         )
         theirs.close()
         assert self._process.stdout is not None
@@ -88,56 +92,64 @@ class Decoder:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def ask(self, request: dict[str, Any], file: int | None = None) -> None:
-        """Send a request, and hand over an opened file where the system can do that."""
+    def send(self, request: dict[str, Any], file: int | None = None) -> None:
+        """Send a request, with an open file descriptor if the system can pass one.
+
+        Raises:
+            DecoderEndedError: the process has ended.
+        """
         self.idle = False
         try:
-            if isinstance(self._line, socket.socket):
+            if isinstance(self._connection, socket.socket):
                 text = json.dumps({**request, "handed": file is not None}).encode() + b"\n"
                 sent = 0
                 if file is not None:
-                    sent = socket.send_fds(self._line, [text], [file])
-                self._line.sendall(text[sent:])
+                    sent = socket.send_fds(self._connection, [text], [file])
+                self._connection.sendall(text[sent:])
             else:
-                self._line.write(json.dumps(request).encode() + b"\n")
-                self._line.flush()
+                self._connection.write(json.dumps(request).encode() + b"\n")
+                self._connection.flush()
         except (OSError, ValueError) as error:
-            raise Ended from error
+            raise DecoderEndedError from error
 
-    def answer(self) -> tuple[Any, bytearray] | None:
-        """The next answer: its JSON and its pixels; None if it is not there yet."""
+    def receive(self) -> tuple[Any, bytearray] | None:
+        """Return the next answer's JSON and pixels; None if none came within POLL_SECONDS.
+
+        Raises:
+            DecoderEndedError: the process has ended and all its answers were received.
+        """
         try:
-            answer = self._answers.get(timeout=PATIENCE)
+            answer = self._answers.get(timeout=POLL_SECONDS)
         except queue.Empty:
             return None
         if answer is None:
-            self._answers.put(None)  # nor is there any after it
-            raise Ended
+            self._answers.put(None)  # the next call raises too
+            raise DecoderEndedError
         return answer
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
-    def end(self) -> int:
-        """End it at once, unless it has ended; the code it ended with."""
+    def kill(self) -> int:
+        """Kill the process if it is running, and return its return code."""
         self._process.kill()
         code = self._process.wait()
-        while self._reader.is_alive():  # it may wait for room to put an answer
+        while self._reader.is_alive():  # it may be blocked on a full queue
             with suppress(queue.Empty):
                 self._answers.get_nowait()
             self._reader.join(0.01)
-        for stream in (self._line, self._stream):
+        for stream in (self._connection, self._stream):
             with suppress(OSError):
                 stream.close()
         return code
 
     def _read(self) -> None:
-        """Runs beside, so that whoever waits for an answer can look at the clock."""
+        """Put answers into the queue; runs in a thread, so that `receive` can time out."""
         try:
             while len(head := self._stream.read(HEAD.size)) == HEAD.size:
                 text, size = HEAD.unpack(head)
-                if text > LONGEST_TEXT or size > 3 * self.most_pixels:
+                if text > MAX_JSON_BYTES or size > 3 * self.most_pixels:
                     break
                 header, pixels = json.loads(self._stream.read(text)), bytearray(size)
                 room = memoryview(pixels)
@@ -149,8 +161,8 @@ class Decoder:
         self._answers.put(None)
 
 
-def _make_line() -> tuple[socket.socket | BinaryIO, socket.socket | BinaryIO]:
-    """Both ends of the line to a decoder; over a socket, opened files can be handed over."""
+def _make_connection() -> tuple[socket.socket | BinaryIO, socket.socket | BinaryIO]:
+    """Both ends of a connection: a socket if it can pass file descriptors, otherwise a pipe."""
     if hasattr(socket, "send_fds"):
         return socket.socketpair()
     theirs, ours = os.pipe()
@@ -159,7 +171,7 @@ def _make_line() -> tuple[socket.socket | BinaryIO, socket.socket | BinaryIO]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
-    """The file, opened to be handed over; None where it is none, which the decoder explains."""
+    """Open a file to pass it on; None if it cannot be opened, which the decoder then reports."""
     descriptor = None
     with suppress(OSError, ValueError):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -171,25 +183,28 @@ def _opened(path: Path) -> Iterator[int | None]:
             os.close(descriptor)
 
 
-class Fence:
-    """The decoders of this process."""
+class DecoderPool:
+    """The decoder processes that this process uses."""
 
-    def __init__(self, size: int = DECODERS) -> None:
+    def __init__(self, size: int = MAX_DECODERS) -> None:
         self.process = os.getpid()
         self._free = threading.Semaphore(size)
-        self._warm: list[Decoder] = []
+        self._idle: list[Decoder] = []
         self._lock = threading.Lock()
 
-    def warm(self) -> None:
-        """Start a decoder, unless one waits already: it takes its time to load."""
+    def warm_up(self) -> None:
+        """Start a decoder unless one is idle, so that the next clip need not wait for it to load.
+
+        This does not wait until it has loaded.
+        """
         with self._lock:
-            if not self._warm:
-                self._warm.append(Decoder())
+            if not self._idle:
+                self._idle.append(Decoder())
 
     @contextmanager
     def decoder(self, progress: Progress) -> Iterator[Decoder]:
-        """One for this clip alone; whoever waits for one can still cancel."""
-        while not self._free.acquire(timeout=PATIENCE):
+        """Reserve a decoder for one clip. `progress` may raise to stop waiting for a free one."""
+        while not self._free.acquire(timeout=POLL_SECONDS):
             progress("key frames", 0.0)
         try:
             decoder = self._take()
@@ -197,48 +212,51 @@ class Fence:
                 yield decoder
             finally:
                 decoder.clips += 1
-                if decoder.idle and decoder.is_alive() and decoder.clips < CLIPS_EACH:
+                if decoder.idle and decoder.is_alive() and decoder.clips < MAX_CLIPS:
                     with self._lock:
-                        self._warm.append(decoder)
+                        self._idle.append(decoder)
                 else:
-                    decoder.end()
-                    self.warm()
+                    decoder.kill()
+                    self.warm_up()
         finally:
             self._free.release()
 
     def _take(self) -> Decoder:
         with self._lock:
-            while self._warm:
-                decoder = self._warm.pop()
+            while self._idle:
+                decoder = self._idle.pop()
                 if decoder.is_alive():
                     return decoder
-                decoder.end()
+                decoder.kill()
         return Decoder()
 
     def close(self) -> None:
-        """End the decoders that wait."""
+        """Kill the idle decoders."""
         with self._lock:
-            for decoder in self._warm:
-                decoder.end()
-            self._warm.clear()
+            for decoder in self._idle:
+                decoder.kill()
+            self._idle.clear()
 
 
-_fences: list[Fence] = []
+_pools: list[DecoderPool] = []
 _lock = threading.Lock()
 
 
-def fence() -> Fence:
-    """This process's decoders; a copy of the process has its own."""
+def decoder_pool() -> DecoderPool:
+    """Return this process's pool, created at the first call; a forked process gets its own."""
     with _lock:
-        if not _fences or _fences[0].process != os.getpid():
-            _fences[:] = [Fence()]
-            atexit.register(_fences[0].close)
-        return _fences[0]
+        if not _pools or _pools[0].process != os.getpid():
+            _pools[:] = [DecoderPool()]
+            atexit.register(_pools[0].close)
+        return _pools[0]
 
 
 @dataclass
-class Look:
-    """What a decoder found in a clip, and the line to it while the clip is open."""
+class RemoteClip:
+    """A clip that is open in a decoder process: its description, and requests for its content.
+
+    All methods raise UserError if the file cannot be decoded or `progress` cancels.
+    """
 
     decoder: Decoder
     settings: Settings
@@ -250,7 +268,7 @@ class Look:
     """Index, time and difference of each key frame."""
 
     def thumbnails(self) -> Iterator[KeyFrame]:
-        """The key frames, small."""
+        """The key frames, reduced to thumbnails."""
         return self._images("thumbnails", "key frames")
 
     def key_frames(self) -> Iterator[KeyFrame]:
@@ -258,70 +276,70 @@ class Look:
         return self._images("key frames", "faces")
 
     def provenance(self) -> Provenance:
-        """What the file says of itself."""
-        return self._ask({"want": "provenance"}, "scores", _to_provenance)
+        """What the file states about its own origin."""
+        return self._request({"want": "provenance"}, "scores", _to_provenance)
 
     def _images(self, want: str, stage: str) -> Iterator[KeyFrame]:
-        with self._believing_nothing():
-            self.decoder.ask({"want": want})
+        with self._as_user_errors():
+            self.decoder.send({"want": want})
         for number, (index, at, difference) in enumerate(self.frames):
-            image = self._hear(stage, number / len(self.frames), _to_image)
+            image = self._receive(stage, number / len(self.frames), _to_image)
             yield KeyFrame(index, at, difference, image)
 
-    def begin(self) -> None:
-        """Have the key frames chosen."""
+    def open(self) -> None:
+        """Open the clip and choose its key frames."""
         if not self.decoder.clips:
-            self._hear("key frames", 0.0, lambda *_: None)  # that it is ready
+            self._receive("key frames", 0.0, lambda *_: None)  # a new decoder says that it is ready
         self.decoder.most_pixels = self.settings.max_pixels
         path = os.path.abspath(self.video.path)
         request = {"path": path, "settings": asdict(self.settings)}
-        with self._believing_nothing(), _opened(Path(path)) as file:
-            self.decoder.ask(request, file)
-        self._hear("key frames", 0.0, self._learn)
+        with self._as_user_errors(), _opened(Path(path)) as file:
+            self.decoder.send(request, file)
+        self._receive("key frames", 0.0, self._set_description)
 
-    def finish(self) -> None:
-        """Have the clip closed: the decoder waits for the next."""
-        self._ask({"want": "nothing"}, "scores", lambda *_: None)
+    def close(self) -> None:
+        """Close the clip; the decoder then waits for the next one."""
+        self._request({"want": "nothing"}, "scores", lambda *_: None)
 
-    def _ask(self, request: dict[str, Any], stage: str, read: Reading[Told]) -> Told:
-        with self._believing_nothing():
-            self.decoder.ask(request)
-        return self._hear(stage, 0.0, read)
+    def _request(self, request: dict[str, Any], stage: str, parse: Parser[Value]) -> Value:
+        with self._as_user_errors():
+            self.decoder.send(request)
+        return self._receive(stage, 0.0, parse)
 
-    def _hear(self, stage: str, fraction: float, read: Reading[Told]) -> Told:
-        """The next answer, with an eye on the clock and on whoever wants to cancel."""
-        until = time.monotonic() + self.settings.max_decode_time + GRACE
+    def _receive(self, stage: str, fraction: float, parse: Parser[Value]) -> Value:
+        """Wait for the next answer, reporting progress, until the time limit is over."""
+        until = time.monotonic() + self.settings.max_decode_time + GRACE_SECONDS
         while True:
-            with self._believing_nothing():
-                answer = self.decoder.answer()
+            with self._as_user_errors():
+                answer = self.decoder.receive()
                 if answer is not None and "progress" in answer[0]:
                     fraction = min(1.0, max(0.0, float(answer[0]["progress"])))
                 elif answer is not None:
-                    return self._read(*answer, read)
+                    return self._parse(*answer, parse)
                 if time.monotonic() > until:
                     raise TimeoutError
             self.progress(stage, fraction)
 
-    def _read(self, header: dict[str, Any], pixels: bytearray, read: Reading[Told]) -> Told:
+    def _parse(self, header: dict[str, Any], pixels: bytearray, parse: Parser[Value]) -> Value:
         self.decoder.idle = bool({"ready", "error", "failed"} & set(header))
         if "error" in header:
             code, message = header["error"]
             raise UserError(code if code in CODES else "unreadable_video", str(message)[:1000])
         if "failed" in header:
-            LOG.error("a decoder failed:\n%s", str(header["failed"])[:10_000])
-            raise UserError("internal", "Unmask's decoder failed at this file. The log says how.")
-        return read(header, pixels)
+            LOG.error("A decoder failed:\n%s", str(header["failed"])[:10_000])
+            raise UserError("internal", "Unmask's decoder failed on this file. The log says why.")
+        return parse(header, pixels)
 
     @contextmanager
-    def _believing_nothing(self) -> Iterator[None]:
-        """What goes wrong with a decoder, or is wrong with its answers, is the file's fault."""
+    def _as_user_errors(self) -> Iterator[None]:
+        """Convert a decoder's failures and invalid answers to UserErrors about the file."""
         name = Path(self.video.path).name
         try:
             yield
         except UserError:
             raise
-        except (Ended, TimeoutError) as error:
-            if isinstance(error, TimeoutError) or self.decoder.end() == OUT_OF_TIME:
+        except (DecoderEndedError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) or self.decoder.kill() == CPU_LIMIT_CODE:
                 raise UserError(
                     "decode_timeout",
                     f"Decoding {name} took longer than {self.settings.max_decode_time:.0f} s. "
@@ -329,32 +347,31 @@ class Look:
                 ) from error
             raise UserError(
                 "unreadable_video",
-                f"{name} cannot be decoded: the decoder broke off, which only damaged or "
-                "malicious files make it do.",
+                f"{name} cannot be decoded: the decoder crashed. The file is damaged or malicious.",
             ) from error
         except (KeyError, TypeError, ValueError, OverflowError, ArithmeticError) as error:
             self.decoder.idle = False
             raise UserError(
-                "unreadable_video", f"{name} cannot be decoded: what the decoder said is no answer."
+                "unreadable_video", f"{name} cannot be decoded: the decoder's answer is not valid."
             ) from error
 
-    def _learn(self, header: dict[str, Any], _: bytearray) -> None:
-        told, limits = header["video"], self.settings
-        width, height = int(told["width"]), int(told["height"])
-        frames = None if told["frames"] is None else int(told["frames"])
-        rate, duration = Fraction(*told["rate"]), _finite(told["duration"])
+    def _set_description(self, header: dict[str, Any], _: bytearray) -> None:
+        info, limits = header["video"], self.settings
+        width, height = int(info["width"]), int(info["height"])
+        frames = None if info["frames"] is None else int(info["frames"])
+        rate, duration = Fraction(*info["rate"]), _finite(info["duration"])
         if not (0 < width * height <= limits.max_pixels and rate >= 0 and duration >= 0):
-            raise ValueError(f"a clip of {told}")
+            raise ValueError(f"invalid description: {info}")
         self.video = replace(
             self.video, width=width, height=height, rate=rate, duration=duration, frames=frames,
-            codec=str(told["codec"])[:40], rotation=int(told["rotation"]) % 360,
+            codec=str(info["codec"])[:40], rotation=int(info["rotation"]) % 360,
         )  # fmt: skip
         self.frames = tuple((int(i), _finite(t), _finite(d)) for i, t, d in header["key_frames"])
         if not 0 < len(self.frames) <= limits.key_frames:
             raise ValueError(f"{len(self.frames)} key frames")
         times, differences = (np.asarray(row, np.float64) for row in header["curve"])
         if times.ndim != 1 or times.shape != differences.shape:
-            raise ValueError("a curve of other lengths")
+            raise ValueError("times and differences differ in length")
         self.curve = Curve(np.nan_to_num(times), np.nan_to_num(differences))
         self.warnings = tuple(str(text)[:1000] for text in header["warnings"][:20])
 
@@ -362,36 +379,48 @@ class Look:
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{number} is no number")
+        raise ValueError(f"{number} is not finite")
     return number
 
 
 def _to_image(header: dict[str, Any], pixels: bytearray) -> Image:
     height, width, channels = (int(side) for side in header["shape"])
     if channels != 3 or min(height, width) < 1:
-        raise ValueError(f"an image of {header['shape']}")
+        raise ValueError(f"invalid image shape {header['shape']}")
     return np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
 
 
 def _to_provenance(header: dict[str, Any], _: bytearray) -> Provenance:
     sha256, state, signer, container, statements = header["provenance"]
-    told = {str(k)[:200]: str(v)[:200] for k, v in container.items()}
-    said = tuple(Statement(*(str(part)[:200] for part in parts)) for parts in statements[:20])
+    fields = {str(k)[:200]: str(v)[:200] for k, v in container.items()}
+    kept = tuple(Statement(*(str(part)[:200] for part in parts)) for parts in statements[:20])
     signer = None if signer is None else str(signer)[:200]
-    return Provenance(str(sha256)[:64], str(state)[:20], signer, told, said)
+    return Provenance(str(sha256)[:64], str(state)[:20], signer, fields, kept)
 
 
 @contextmanager
-def look(
+def open_clip(
     path: str | os.PathLike[str], settings: Settings, progress: Progress = silent
-) -> Iterator[Look]:
-    """Open a clip behind the fence. Cancelling, or leaving early, ends its decoder."""
+) -> Iterator[RemoteClip]:
+    """Open a clip in a decoder process and choose its key frames.
+
+    Leaving the context by an exception, or before all requested frames were read, kills the
+    decoder; the next clip gets another one.
+
+    Args:
+        path: the file.
+        settings: the limits and the number of key frames.
+        progress: called with a stage and its fraction; may raise UserError to cancel.
+
+    Raises:
+        UserError: the file cannot be decoded; see its `code`.
+    """
     unknown = VideoInfo(os.fspath(path), 0, 0, Fraction(0), 0.0, None, "", 0)
-    with fence().decoder(progress) as decoder:
-        seen = Look(decoder, settings, progress, unknown)
+    with decoder_pool().decoder(progress) as decoder:
+        clip = RemoteClip(decoder, settings, progress, unknown)
         try:
-            seen.begin()
-            yield seen
-            seen.finish()
+            clip.open()
+            yield clip
+            clip.close()
         finally:
             give_memory_back()

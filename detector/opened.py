@@ -1,7 +1,7 @@
-"""A file by its path; or, in a process that may open none, as it was opened by another.
+"""Open a file by its path, or read it through a descriptor that another process has passed.
 
-A decoder opens nothing itself (sandbox.py): whoever asks it hands over the file, opened. Then the
-content comes through the descriptor, and the path is no more than a name.
+A sandboxed decoder cannot open files (see sandbox.py). The process that asks it opens the clip and
+passes the descriptor; the path is then only a name.
 """
 
 import io
@@ -16,7 +16,7 @@ _handed: dict[Path, int] = {}
 
 @contextmanager
 def handed_over(path: Path, descriptor: int) -> Iterator[None]:
-    """Within, the file of this path is the one of the descriptor, which is closed at the end."""
+    """Within this context `path` stands for the descriptor's file; it is closed at the end."""
     _handed[path] = descriptor
     try:
         yield
@@ -26,33 +26,33 @@ def handed_over(path: Path, descriptor: int) -> Iterator[None]:
 
 
 def is_handed(path: Path) -> bool:
-    """Whether it was opened by another."""
+    """Whether the file is read through a descriptor that was passed."""
     return path in _handed
 
 
 def open_file(path: Path) -> BinaryIO:
-    """For reading, from its beginning."""
+    """Open the file for reading, from its beginning."""
     if path in _handed:
         return cast("BinaryIO", io.BufferedReader(_Handed(path, _handed[path]), 1 << 16))
     return path.open("rb")
 
 
 def read_status(path: Path) -> os.stat_result:
-    """Its size and kind."""
+    """Return the file's status, as `Path.stat` does."""
     return os.fstat(_handed[path]) if path in _handed else path.stat()
 
 
 def is_readable(path: Path) -> bool:
-    """Whether its content may be read."""
+    """Whether this process may read the file."""
     return path in _handed or os.access(path, os.R_OK)
 
 
 class _Handed(io.RawIOBase):
-    """A descriptor's file, with a place of its own: several may read the same at once."""
+    """A reader of a descriptor with a position of its own, so that several can read at once."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.name = str(path)
-        self._descriptor, self._at = descriptor, 0
+        self._descriptor, self._position = descriptor, 0
 
     def readable(self) -> bool:
         return True
@@ -61,18 +61,18 @@ class _Handed(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}.get(whence)
-        place = offset + (os.fstat(self._descriptor).st_size if base is None else base)
-        if place < 0:
-            raise ValueError(f"a place of {place}")
-        self._at = place
-        return place
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        position = offset + (os.fstat(self._descriptor).st_size if base is None else base)
+        if position < 0:
+            raise ValueError(f"negative position {position}")
+        self._position = position
+        return position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        read = os.pread(self._descriptor, len(buffer), self._at)
+        read = os.pread(self._descriptor, len(buffer), self._position)
         buffer[: len(read)] = read
-        self._at += len(read)
+        self._position += len(read)
         return len(read)

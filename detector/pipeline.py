@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.errors import UserError
 from detector.faces import FaceFinder, Finder, group_people
-from detector.fence import Look, look
+from detector.fence import RemoteClip, open_clip
 from detector.records import Face, KeyFrame, Person, PersonVerdict, Scan, VideoInfo
 from detector.scoring import Scorer
 from detector.settings import Progress, Settings, silent
@@ -71,7 +71,7 @@ def scan_in_stages(
     with ExitStack() as opened:
         with _timed(timings, "decode"):
             progress("key frames", 0.0)
-            seen = opened.enter_context(look(path, settings, progress))
+            seen = opened.enter_context(open_clip(path, settings, progress))
             key_frames = tuple(seen.thumbnails())
         if detector is None:
             detector = load_detector(
@@ -162,7 +162,7 @@ def _score(
 class _Watched:
     """A clip's key frames as an iterable that reports progress; it can be iterated repeatedly."""
 
-    seen: Look
+    seen: RemoteClip
     progress: Progress
 
     def __iter__(self) -> Iterator[KeyFrame]:

@@ -1,8 +1,8 @@
-"""What a process that reads strangers' files may do. Entered before any decoder is imported.
+"""Restrict what a process that decodes untrusted files may do.
 
-Limits hold wherever POSIX has them. The ban on sockets and programs, and on opening files once all
-libraries are loaded, is Linux's (seccomp, on x86-64 and ARM64): elsewhere a decoder is a process of
-its own with limits, and nothing more.
+Resource limits work on POSIX systems. A seccomp filter that forbids sockets, starting programs and
+later also opening files works on Linux (x86-64 and ARM64). Elsewhere a decoder is only a separate
+process.
 """
 
 import contextlib
@@ -12,14 +12,13 @@ import platform
 import struct
 import sys
 
-MEMORY = 4 * 2**30  # bytes of address space: what one decoder may hold at most
-OPEN_FILES = 64
+MAX_MEMORY = 4 * 2**30  # bytes of address space of one decoder
+MAX_OPEN_FILES = 64
 
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""Their numbers in the kernel's audit.h."""
+"""Architecture numbers (AUDIT_ARCH_*) of the kernel's audit.h."""
 
-# Numbers of system calls: sockets, other programs, other processes' memory, and io_uring, by which
-# all of these could be had unseen.
+# Sockets, other programs, other processes' memory, and io_uring, which could bypass the filter.
 FORBIDDEN = {
     "x86_64": {
         "socket": 41, "connect": 42, "execve": 59, "kill": 62, "ptrace": 101,
@@ -32,10 +31,10 @@ FORBIDDEN = {
         "io_uring_setup": 425, "pidfd_getfd": 438,
     },
 }  # fmt: skip
-"""By machine, the calls that are refused from the beginning."""
+"""Architecture -> numbers of the system calls that are refused from the start."""
 
-# Numbers of the calls that open a file by its name, or change what a name stands for.
-BY_NAME = {
+# Calls that open a file by its name, or rename, create or delete one.
+FILE_CALLS = {
     "x86_64": {
         "open": 2, "creat": 85, "openat": 257, "openat2": 437, "open_by_handle_at": 304,
         "truncate": 76, "rename": 82, "mkdir": 83, "rmdir": 84, "link": 86, "unlink": 87,
@@ -49,31 +48,35 @@ BY_NAME = {
         "fchmodat": 53, "fchownat": 54, "renameat2": 276, "fchmodat2": 452,
     },
 }  # fmt: skip
-"""By machine, the calls that are refused once all libraries are loaded."""
+"""Architecture -> numbers of the system calls that are refused once all modules are loaded."""
 
-OTHER_NUMBERS = 0x40000000  # from here on, a second set of numbers for the same calls on x86-64
-REFUSE = 0x00050000 | 1  # the call fails with EPERM
-ALLOW = 0x7FFF0000
-LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
-NO_NEW_PRIVILEGES = 38
-SECCOMP = {"x86_64": 317, "aarch64": 277}
-SET_FILTER, ALL_THREADS = 1, 1
+X32_CALLS = 0x40000000  # first number of x86-64's second set of numbers for the same calls (x32)
+REFUSE = 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
+ALLOW = 0x7FFF0000  # SECCOMP_RET_ALLOW
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # BPF instructions
+NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
+SECCOMP = {"x86_64": 317, "aarch64": 277}  # numbers of the system call
+SET_FILTER, ALL_THREADS = 1, 1  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
 
 
 def enter() -> None:
-    """Give up what decoding does not need. What this system cannot forbid stays allowed."""
+    """Set the resource limits and forbid FORBIDDEN, as far as this system can."""
     if os.name == "posix":
         _limit()
     _forbid(FORBIDDEN)
 
 
-def open_no_more() -> bool:
-    """From now on no file can be opened, nor changed by its name; false where that is not known."""
-    return _forbid(BY_NAME)
+def forbid_opening() -> bool:
+    """Forbid opening, creating, renaming and deleting files from now on.
+
+    Returns:
+        False if this system cannot forbid it.
+    """
+    return _forbid(FILE_CALLS)
 
 
 def allow_seconds(seconds: float) -> None:
-    """Processor time from now on, over all cores, after which the system ends this process."""
+    """Limit processor time from now on, over all cores; beyond it the process is killed."""
     if os.name != "posix":
         return
     import resource
@@ -86,7 +89,7 @@ def allow_seconds(seconds: float) -> None:
 
 
 def give_memory_back() -> None:
-    """To the system, where the C library can: glibc keeps what threads freed until it is told."""
+    """Return freed memory to the system; glibc otherwise keeps what threads have freed."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -97,32 +100,35 @@ def _limit() -> None:
     import resource
 
     wanted = {
-        resource.RLIMIT_AS: MEMORY,
-        resource.RLIMIT_NOFILE: OPEN_FILES,
-        resource.RLIMIT_FSIZE: 0,  # nothing is written
+        resource.RLIMIT_AS: MAX_MEMORY,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_FSIZE: 0,  # no file can be written
         resource.RLIMIT_CORE: 0,
     }
     for limit, value in wanted.items():
-        with contextlib.suppress(OSError, ValueError):  # macOS knows no limit of address space
+        with contextlib.suppress(OSError, ValueError):  # macOS has no limit on address space
             resource.setrlimit(limit, (value, value))
 
 
 def _forbid(calls: dict[str, dict[str, int]]) -> bool:
-    """A filter in the kernel's own small language; each instruction is code, jumps, value."""
+    """Install a seccomp filter, a BPF program, that refuses these calls and allows the others.
+
+    An instruction is (code, lines to skip if true, lines to skip if false, value).
+    """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in MACHINES:
         return False
     numbers = sorted(calls[machine].values())
     program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, MACHINES[machine]), (RETURN, 0, 0, REFUSE)]
     program.append((LOAD, 0, 0, 0))
-    program.append((AT_LEAST, len(numbers) + 1, 0, OTHER_NUMBERS))
-    for place, number in enumerate(numbers):
-        program.append((EQUAL, len(numbers) - place, 0, number))
+    program.append((AT_LEAST, len(numbers) + 1, 0, X32_CALLS))
+    for position, number in enumerate(numbers):
+        program.append((EQUAL, len(numbers) - position, 0, number))
     program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE)]
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    held = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("@HP", len(program), ctypes.addressof(held))
+    instructions = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(program), ctypes.addressof(instructions))
     library = ctypes.CDLL(None, use_errno=True)
     library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    given = ctypes.create_string_buffer(header, len(header))
-    return not library.syscall(SECCOMP[machine], SET_FILTER, ALL_THREADS, given)
+    argument = ctypes.create_string_buffer(header, len(header))
+    return not library.syscall(SECCOMP[machine], SET_FILTER, ALL_THREADS, argument)

@@ -15,7 +15,7 @@ from clips import face_clip, texture, write_clip
 
 from detector import fence as module
 from detector.errors import UserError
-from detector.fence import Fence, look
+from detector.fence import DecoderPool, open_clip
 from detector.keyframes import choose_frames
 from detector.provenance import hash_file
 from detector.scoring import Detector
@@ -27,16 +27,16 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux can 
 
 
 @pytest.fixture
-def fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fence]:
-    """A fence of one decoder."""
-    own = Fence(1)
-    monkeypatch.setattr(module, "fence", lambda: own)
+def fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderPool]:
+    """A pool of one decoder."""
+    own = DecoderPool(1)
+    monkeypatch.setattr(module, "decoder_pool", lambda: own)
     yield own
     own.close()
 
 
 @pytest.fixture
-def lying(monkeypatch: pytest.MonkeyPatch, fenced: Fence) -> object:
+def lying(monkeypatch: pytest.MonkeyPatch, fenced: DecoderPool) -> object:
     """A decoder that runs other code, with `say(header, pixels)` to answer by."""
     say = (
         "import sys, json, struct, time, os\n"
@@ -47,25 +47,25 @@ def lying(monkeypatch: pytest.MonkeyPatch, fenced: Fence) -> object:
         "say({'ready': True})\n"
         "sys.stdin.readline()\n"
     )
-    return lambda code: monkeypatch.setattr(module, "PROGRAM", ("-c", say + code))
+    return lambda code: monkeypatch.setattr(module, "ARGUMENTS", ("-c", say + code))
 
 
 def test_a_width_that_leaves_gaps_between_a_pictures_lines_is_no_hang(
-    fenced: Fence, tmp_path: Path
+    fenced: DecoderPool, tmp_path: Path
 ) -> None:
     frames = [np.roll(texture(1, 854, 480), 4 * n, axis=1) for n in range(6)]
     path = write_clip(tmp_path / "wide.mp4", frames)
-    with look(path, Settings(key_frames=3, max_decode_time=30)) as seen:
+    with open_clip(path, Settings(key_frames=3, max_decode_time=30)) as seen:
         whole = list(seen.key_frames())
     assert [k.image.shape for k in whole] == [(480, 854, 3)] * 3
     assert np.abs(whole[0].image.astype(int) - frames[whole[0].index]).mean() < 8
 
 
-def test_a_look_tells_what_the_clip_tells(fenced: Fence, face_video: Path) -> None:
+def test_a_look_tells_what_the_clip_tells(fenced: DecoderPool, face_video: Path) -> None:
     settings = Settings(key_frames=6)
     clip = Clip(face_video, settings)
     expected = choose_frames(clip, count=6)
-    with look(face_video, settings) as seen:
+    with open_clip(face_video, settings) as seen:
         small = list(seen.thumbnails())
         whole = list(seen.key_frames())
         told = seen.provenance()
@@ -81,18 +81,18 @@ def test_a_look_tells_what_the_clip_tells(fenced: Fence, face_video: Path) -> No
 
 
 def test_a_decoder_is_kept_for_the_next_clip(
-    fenced: Fence, face_video: Path, tmp_path: Path
+    fenced: DecoderPool, face_video: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video", encoding="utf-8")
-    with look(face_video, Settings()) as first:
+    with open_clip(face_video, Settings()) as first:
         pass
-    with pytest.raises(UserError), look(bad, Settings()):
+    with pytest.raises(UserError), open_clip(bad, Settings()):
         pass
-    with look(face_video, Settings()) as second:
+    with open_clip(face_video, Settings()) as second:
         pass
     assert first.decoder is second.decoder
-    assert fenced._warm == [first.decoder]
+    assert fenced._idle == [first.decoder]
 
 
 BIG = "{'width': 10**9, 'height': 10**9, 'rate': [25, 1], 'duration': 1.0, 'frames': 1,"
@@ -120,23 +120,23 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_decoder_that_crashes_or_lies_costs_its_clip_alone(
-    lying: object, fenced: Fence, face_video: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+    lying: object, fenced: DecoderPool, face_video: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    honest = module.PROGRAM
+    honest = module.ARGUMENTS
     lying(LIES[lie])  # type: ignore[operator]
-    with pytest.raises(UserError) as caught, look(face_video, Settings()):
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings()):
         pass
     assert caught.value.code == "unreadable_video"
-    monkeypatch.setattr(module, "PROGRAM", honest)
+    monkeypatch.setattr(module, "ARGUMENTS", honest)
     fenced.close()
-    with look(face_video, Settings(key_frames=2)) as seen:
+    with open_clip(face_video, Settings(key_frames=2)) as seen:
         assert len(list(seen.key_frames())) == 2
 
 
 def test_a_picture_of_another_size_is_no_picture(lying: object, face_video: Path) -> None:
     lying(f"say({{'video': {GOOD}{REST}[[0, 0.0, 0.0]]}}); sys.stdin.readline()\n"  # type: ignore[operator]
           "say({'shape': [4, 4, 3]}, b'x' * 47)")  # fmt: skip
-    with pytest.raises(UserError) as caught, look(face_video, Settings()) as seen:
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings()) as seen:
         list(seen.key_frames())
     assert caught.value.code == "unreadable_video"
 
@@ -144,10 +144,10 @@ def test_a_picture_of_another_size_is_no_picture(lying: object, face_video: Path
 def test_a_hang_ends_at_the_limit(
     lying: object, face_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.5)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.5)
     lying("time.sleep(60)")  # type: ignore[operator]
     began = time.monotonic()
-    with pytest.raises(UserError) as caught, look(face_video, Settings(max_decode_time=0.5)):
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings(max_decode_time=0.5)):
         pass
     assert caught.value.code == "decode_timeout"
     assert time.monotonic() - began < 20
@@ -163,16 +163,16 @@ def test_cancelling_ends_a_hang_within_a_second(lying: object, face_video: Path)
             asked.append(time.monotonic())
             raise UserError("cancelled", "Cancelled.")
 
-    with pytest.raises(UserError) as caught, look(face_video, Settings(), cancel):
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings(), cancel):
         pass
     assert caught.value.code == "cancelled"
     assert time.monotonic() - asked[0] < 1
 
 
-def test_an_error_of_whoever_looks_is_not_the_files(fenced: Fence, face_video: Path) -> None:
-    with pytest.raises(KeyError), look(face_video, Settings()):
+def test_an_error_of_whoever_looks_is_not_the_files(fenced: DecoderPool, face_video: Path) -> None:
+    with pytest.raises(KeyError), open_clip(face_video, Settings()):
         raise KeyError("mine")
-    with look(face_video, Settings(key_frames=2)) as seen:
+    with open_clip(face_video, Settings(key_frames=2)) as seen:
         assert len(list(seen.thumbnails())) == 2
 
 
@@ -180,7 +180,7 @@ def test_a_decoders_traceback_is_logged_and_not_told(
     lying: object, face_video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lying("say({'failed': 'Traceback: the secret'})")  # type: ignore[operator]
-    with pytest.raises(UserError) as caught, look(face_video, Settings()):
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings()):
         pass
     assert caught.value.code == "internal"
     assert "secret" not in caught.value.message
@@ -188,20 +188,20 @@ def test_a_decoders_traceback_is_logged_and_not_told(
     caplog.clear()
 
 
-def test_waiting_for_a_decoder_can_be_cancelled(fenced: Fence, face_video: Path) -> None:
+def test_waiting_for_a_decoder_can_be_cancelled(fenced: DecoderPool, face_video: Path) -> None:
     def cancel(stage: str, fraction: float) -> None:
         raise UserError("cancelled", "Cancelled.")
 
-    with look(face_video, Settings()), pytest.raises(UserError) as caught:  # noqa: SIM117
-        with look(face_video, Settings(), cancel):
+    with open_clip(face_video, Settings()), pytest.raises(UserError) as caught:  # noqa: SIM117
+        with open_clip(face_video, Settings(), cancel):
             pass
     assert caught.value.code == "cancelled"
 
 
 def test_a_decoder_ends_with_whoever_started_it(face_video: Path) -> None:
     code = (
-        "from detector.fence import look\nfrom detector.settings import Settings\n"
-        f"with look({str(face_video)!r}, Settings()) as seen:\n"
+        "from detector.fence import open_clip\nfrom detector.settings import Settings\n"
+        f"with open_clip({str(face_video)!r}, Settings()) as seen:\n"
         "    print(seen.decoder._process.pid, flush=True)\n    import time; time.sleep(60)\n"
     )
     with subprocess.Popen(
@@ -226,9 +226,9 @@ def test_a_decoder_ends_with_whoever_started_it(face_video: Path) -> None:
 @pytest.mark.parametrize("how", ["file", "standard input"])
 def test_a_script_without_a_guard_runs_once(face_video: Path, tmp_path: Path, how: str) -> None:
     code = (
-        "from detector.fence import look\nfrom detector.settings import Settings\n"
+        "from detector.fence import open_clip\nfrom detector.settings import Settings\n"
         "print('once', flush=True)\n"
-        f"with look({str(face_video)!r}, Settings(key_frames=2)) as seen:\n"
+        f"with open_clip({str(face_video)!r}, Settings(key_frames=2)) as seen:\n"
         "    print(len(list(seen.key_frames())))\n"
     )
     (tmp_path / "script.py").write_text(code, encoding="utf-8")
@@ -241,12 +241,12 @@ def test_a_script_without_a_guard_runs_once(face_video: Path, tmp_path: Path, ho
 
 
 def test_what_lies_beside_the_clips_is_not_run(
-    fenced: Fence, face_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fenced: DecoderPool, face_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("av.py", "json.py", "detector.py"):
         (tmp_path / name).write_text("raise SystemExit('not the library')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with look(face_video, Settings(key_frames=2)) as seen:
+    with open_clip(face_video, Settings(key_frames=2)) as seen:
         assert len(list(seen.key_frames())) == 2
 
 
@@ -291,50 +291,50 @@ def test_once_loaded_no_file_is_opened_or_changed(tmp_path: Path, code: str) -> 
     code = code.format(folder=tmp_path)
     assert in_sandbox(f"import os\n{code}").returncode == 0
     (tmp_path / "secret").write_text("secret", encoding="utf-8")
-    done = in_sandbox(f"import os; assert sandbox.open_no_more()\n{code}")
+    done = in_sandbox(f"import os; assert sandbox.forbid_opening()\n{code}")
     assert "PermissionError" in done.stderr
     assert (tmp_path / "secret").is_file()
 
 
 @linux
 def test_a_decoder_reads_the_file_it_was_given_and_no_other(
-    fenced: Fence, face_video: Path, tmp_path: Path
+    fenced: DecoderPool, face_video: Path, tmp_path: Path
 ) -> None:
     """By its path alone a decoder cannot read even the clip it is asked about."""
-    with look(face_video, Settings(key_frames=2)) as seen:
+    with open_clip(face_video, Settings(key_frames=2)) as seen:
         assert len(list(seen.key_frames())) == 2
-    (decoder,) = fenced._warm
-    decoder.ask({"path": str(face_video), "settings": vars(Settings())})
+    (decoder,) = fenced._idle
+    decoder.send({"path": str(face_video), "settings": vars(Settings())})
     told: list[object] = []
     while not told or "progress" in told[-1]:  # type: ignore[operator]
-        answer = decoder.answer()
+        answer = decoder.receive()
         told += [answer[0]] if answer else []
     assert told[-1]["error"][0] == "unreadable_video"  # type: ignore[index]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="where files can be handed over")
 def test_a_file_is_that_which_was_opened_whatever_its_name_becomes(
-    fenced: Fence, face_video: Path, tmp_path: Path
+    fenced: DecoderPool, face_video: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(face_video.read_bytes())
     other = write_clip(tmp_path / "other.mp4", [texture(1, 160, 120)] * 3)
-    with look(path, Settings(key_frames=2)) as seen:
+    with open_clip(path, Settings(key_frames=2)) as seen:
         os.replace(other, path)
         assert seen.provenance().sha256 == hash_file(face_video)
 
 
 @linux
 def test_time_is_limited() -> None:
-    assert in_sandbox("while True: pass", seconds=0.2).returncode == module.OUT_OF_TIME
+    assert in_sandbox("while True: pass", seconds=0.2).returncode == module.CPU_LIMIT_CODE
 
 
 @linux
 def test_a_decoder_sees_no_secret(
-    fenced: Fence, face_video: Path, monkeypatch: pytest.MonkeyPatch
+    fenced: DecoderPool, face_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with look(face_video, Settings()) as seen:
+    with open_clip(face_video, Settings()) as seen:
         own = Path(f"/proc/{seen.decoder._process.pid}/environ").read_bytes()
         status = Path(f"/proc/{seen.decoder._process.pid}/status").read_text(encoding="utf-8")
     assert b"PATH" in own
@@ -344,13 +344,13 @@ def test_a_decoder_sees_no_secret(
 
 
 def test_many_at_once_each_get_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Fence(2)
-    monkeypatch.setattr(module, "fence", lambda: own)
+    own = DecoderPool(2)
+    monkeypatch.setattr(module, "decoder_pool", lambda: own)
     paths = [write_clip(tmp_path / f"{n}.mp4", [texture(n, 160, 120)] * (n + 3)) for n in range(6)]
     found: dict[int, tuple[int | None, str]] = {}
 
     def visit(number: int) -> None:
-        with look(paths[number], Settings()) as seen:
+        with open_clip(paths[number], Settings()) as seen:
             list(seen.key_frames())
             found[number] = seen.video.frames, seen.provenance().sha256
 
@@ -363,11 +363,11 @@ def test_many_at_once_each_get_their_own(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == {n: (n + 3, hash_file(path)) for n, path in enumerate(paths)}
 
 
-def test_a_long_clip_is_left_early_without_harm(fenced: Fence, tmp_path: Path) -> None:
+def test_a_long_clip_is_left_early_without_harm(fenced: DecoderPool, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", face_clip(30))
-    with look(path, Settings(key_frames=8)) as seen:
+    with open_clip(path, Settings(key_frames=8)) as seen:
         next(seen.key_frames())
-    with look(path, Settings(key_frames=8)) as seen:
+    with open_clip(path, Settings(key_frames=8)) as seen:
         assert len(list(seen.key_frames())) == 8
 
 

@@ -8,15 +8,15 @@ import pytest
 from benchmarks.fuzz import FILE_CODES, KINDS, make_file, mutate
 from detector import fence as module
 from detector.errors import UserError
-from detector.fence import Fence, look
+from detector.fence import DecoderPool, open_clip
 from detector.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def fenced() -> object:
-    own = Fence(1)
+    own = DecoderPool(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "fence", lambda: own)
+        patch.setattr(module, "decoder_pool", lambda: own)
         yield own
     own.close()
 
@@ -24,7 +24,7 @@ def fenced() -> object:
 def answer(path: Path) -> str:
     """Everything that is done with a file's content: the code of an error, or none."""
     try:
-        with look(path, Settings(key_frames=3, max_decode_time=10)) as seen:
+        with open_clip(path, Settings(key_frames=3, max_decode_time=10)) as seen:
             shapes = [k.image.shape for k in seen.key_frames()]
             told = seen.provenance()
     except UserError as error:
@@ -36,14 +36,14 @@ def answer(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_files_are_read(fenced: Fence, tmp_path: Path, kind: str) -> None:
+def test_whole_files_are_read(fenced: DecoderPool, tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"whole.{kind}"
     path.write_bytes(make_file(kind))
     assert answer(path) == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_answered(fenced: Fence, tmp_path: Path, kind: str) -> None:
+def test_damaged_files_are_answered(fenced: DecoderPool, tmp_path: Path, kind: str) -> None:
     whole, path = make_file(kind), tmp_path / f"damaged.{kind}"
     codes = set()
     for number in range(50):
