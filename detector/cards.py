@@ -1,4 +1,4 @@
-"""An answer -> the verdict card and the stress test's table, as HTML for the app and the report."""
+"""Write the verdict card and the stress test's table as HTML, for the app and the report."""
 
 import html
 from collections.abc import Sequence
@@ -12,43 +12,44 @@ from detector.stress import Trial
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a file: the scan, and what the stress test left of its verdict."""
+    """A file's scan and the result of its stress test."""
 
     found: Scan
     name: str
-    """The file's, as the user knows it."""
+    """The file's name, as the user knows it."""
     trials: tuple[Trial, ...] | None = None
-    """None as long as the stress test has not run."""
+    """The stress test's trials; None if it has not run."""
     tested: Verdict | None = None
+    """The verdict after the stress test."""
     known: bool = False
-    """Whether it was worked out beforehand."""
+    """Whether the answer was computed in advance (the examples)."""
 
     @property
     def label(self) -> Label:
-        """The label that stands."""
+        """The label after the stress test if it has run, otherwise the scan's."""
         return (self.tested or self.found.verdict).label
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A line of text; nothing where there is none."""
+    """Return a paragraph; empty for an empty text."""
     return f'<p class="{kind}">{html.escape(text)}</p>' if text else ""
 
 
 def headline(symbol: str, text: str) -> str:
-    """The largest line of a card."""
+    """Return a card's headline."""
     return (
         f'<p class="label"><span aria-hidden="true">{symbol}</span><b>{html.escape(text)}</b></p>'
     )
 
 
 def file_line(name: str, about: str = "") -> str:
-    """The file that a card is of."""
+    """Return the line that names the file."""
     name = html.escape(name)
     return f'<p class="file"><b title="{name}">{name}</b><span>{html.escape(about)}</span></p>'
 
 
 def describe_file(found: Scan, language: str) -> str:
-    """Length and size of what was looked at."""
+    """Return a video's duration and frame size, or a picture's size."""
     size = f"{found.video.width} x {found.video.height}"
     if texts.is_still(found):
         return size
@@ -56,7 +57,7 @@ def describe_file(found: Scan, language: str) -> str:
 
 
 def declared(statements: Sequence[Statement], language: str) -> str:
-    """What the file itself says of its making, above the verdict and apart from it."""
+    """Return the file's own statement that it was generated or edited; empty if it makes none."""
     told = [s for s in statements if s.kind in ("generated", "altered")]
     if not told:
         return ""
@@ -70,7 +71,7 @@ def declared(statements: Sequence[Statement], language: str) -> str:
 
 
 def verdict_card(answer: Answer, language: str) -> str:
-    """The answer, readable in ten seconds: what, of whom, why, how sure, what next."""
+    """Return the card with the verdict, its person, probability, reasons and next step."""
     found, label = answer.found, answer.label
     crowd = ""
     if len(found.people) > SHOWN:
@@ -97,7 +98,7 @@ def verdict_card(answer: Answer, language: str) -> str:
 
 
 def signs(found: Scan, language: str) -> str:
-    """The two kinds of traces, each with its own probability."""
+    """Return the list of signs with their probabilities."""
     if not found.verdict.signs:
         return ""
     rows = "".join(
@@ -110,7 +111,7 @@ def signs(found: Scan, language: str) -> str:
 
 
 def holds_line(answer: Answer, language: str) -> str:
-    """The stress test in a line."""
+    """Say whether the verdict holds in the stress test; empty if no face was scored."""
     found = answer.found
     if not any(p.scores for p in found.people):
         return ""
@@ -132,7 +133,7 @@ def holds_line(answer: Answer, language: str) -> str:
 
 
 def trials_table(answer: Answer, language: str) -> str:
-    """The stress test, alteration by alteration."""
+    """Return the stress test's table, one row an alteration."""
     line = holds_line(answer, language) or texts.say(language, "holds_none")
     if not answer.trials:
         return f'<div class="evidence">{paragraph(line)}</div>'

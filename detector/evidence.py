@@ -1,4 +1,4 @@
-"""What a verdict rests on, as HTML for app and report: faces with maps, key frames, origin."""
+"""Write a verdict's evidence as HTML: faces with heatmaps, key frames, comparison, origin."""
 
 import base64
 import html
@@ -27,20 +27,30 @@ from detector.records import (
     show_probability,
 )
 
-PLATES = 3  # faces shown magnified
+PLATES = 3  # faces shown in detail, each on a plate
 ROW = 8  # faces of a person on the contact sheet, and whole frames
-DETAIL = 0.4  # of a crop's side, magnified
-SIDE = 320  # pixels of a face on a plate
+DETAIL = 0.4  # side of the magnified window, as a share of the crop's
+SIDE = 320  # pixels of a picture on a plate
 
 Item = TypeVar("Item")
 Maps = Mapping[tuple[int, int], Heatmap]
-"""By frame and person."""
+"""(frame index, person id) -> heatmap."""
 
 
 def telling_faces(
     found: Scan, chosen: tuple[int, int] | None = None
 ) -> list[tuple[PersonVerdict, Face]]:
-    """The chosen face, then the most suspicious faces of the person who decides, apart in time."""
+    """Choose the faces to show: `chosen`, then the deciding person's most suspicious ones.
+
+    The latter are at least a twelfth of the clip apart.
+
+    Args:
+        found: the scan.
+        chosen: (frame index, person id) of a face that the user picked.
+
+    Returns:
+        At most PLATES pairs of a person and one of their faces.
+    """
     scored = {
         (s.face.frame_index, p.person.id): (p, s.face) for p in found.people for s in p.scores
     }
@@ -60,7 +70,7 @@ def telling_faces(
 
 
 def neighbour(person: PersonVerdict, face: Face) -> FaceScore | None:
-    """The same person's face nearest in time."""
+    """Return the same person's scored face that is nearest in time; None if there is no other."""
     others = [s for s in person.scores if s.face is not face]
     return min(others, key=lambda s: abs(s.face.time - face.time), default=None)
 
@@ -73,9 +83,10 @@ def faces_page(
     *,
     waiting: bool = True,
 ) -> str:
-    """The plates of the most telling faces, the one of `chosen` first.
+    """Return the plates of the faces that `telling_faces` chooses.
 
-    While `waiting`, those whose map is not there yet say so, and another face can be chosen.
+    If `waiting`, a plate without a map says that it is being computed, and the page says how to
+    choose another face.
     """
     plates = telling_faces(found, chosen)
     if not plates:
@@ -94,7 +105,10 @@ def faces_page(
 
 
 def detail_window(face: Face, heatmap: Heatmap | None) -> tuple[float, float]:
-    """The corner of the window to magnify, as shares of the crop: where the map is strongest."""
+    """Return (left, top) of the window to magnify, as shares of the crop: the map's maximum.
+
+    Without a map it is the middle.
+    """
     if heatmap is None or heatmap.values.max() <= 0:
         return (1 - DETAIL) / 2, (1 - DETAIL) / 2
     side = max(3, round(heatmap.values.shape[0] * DETAIL / 2) | 1)
@@ -107,7 +121,7 @@ def detail_window(face: Face, heatmap: Heatmap | None) -> tuple[float, float]:
 
 
 def cut_detail(crop: Image, left: float, top: float) -> Image:
-    """The window of a crop, magnified."""
+    """Cut the window out of a crop and magnify it."""
     height, width = crop.shape[:2]
     x, y = round(left * width), round(top * height)
     part = crop[y : y + max(2, round(DETAIL * height)), x : x + max(2, round(DETAIL * width))]
@@ -123,7 +137,7 @@ def plate(
     *,
     waiting: bool,
 ) -> str:
-    """One face: whole with its map, magnified, and the same place a moment away."""
+    """Return one face's plate: the crop with its map, the magnified detail, and a neighbour's."""
     probability = next(s.probability for s in person.scores if s.face is face)
     if texts.is_still(found):
         title = texts.say(language, "person", id=person.person.id)
@@ -176,7 +190,7 @@ def _figure(image: Image, caption: str) -> str:
 
 
 def describe_map(heatmap: Heatmap | None, language: str) -> str:
-    """Whether a map can be trusted, and where it lies, in plain words."""
+    """Say whether a map can be trusted and which region of the face it marks."""
     if heatmap is None:
         return texts.say(language, "map_working")
     if heatmap.values.max() <= 0:
@@ -212,7 +226,7 @@ def _figures(heatmap: Heatmap | None, language: str) -> str:
 
 
 def frames_page(answer: Answer, language: str) -> str:
-    """The contact sheet: a row of faces a person, then whole frames, each to be saved."""
+    """Return a row of faces for each person, then whole frames; each picture can be saved."""
     found = answer.found
     stem = answer.name.rsplit(".", 1)[0]
     rows = []
@@ -242,7 +256,7 @@ def frames_page(answer: Answer, language: str) -> str:
 
 
 def _spread(items: Sequence[Item]) -> list[Item]:
-    """At most a row of them, evenly spread."""
+    """Choose at most ROW items, evenly spaced."""
     if len(items) <= ROW:
         return list(items)
     return [items[round(n * (len(items) - 1) / (ROW - 1))] for n in range(ROW)]
@@ -258,14 +272,14 @@ def _saved(image: Image, name: str, caption: str, side: int) -> str:
 
 
 def _fine(image: Image) -> str:
-    """A picture as it was, for a reverse image search."""
+    """Encode a picture at full size, for a reverse image search."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "JPEG", quality=93)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def contact_sheet(found: Scan, side: int = 160) -> Image:
-    """All rows as one picture."""
+    """Draw all rows into one picture."""
     rows = []
     for rank, person in enumerate(found.people[:ROW]):
         row = np.full((side + 8, ROW * (side + 8), 3), 255, np.uint8)
@@ -291,7 +305,7 @@ def contact_sheet(found: Scan, side: int = 160) -> Image:
 
 
 def comparison_page(answer: Answer, other: Scan, language: str) -> str:
-    """The file beside a second one: aligned in time, faces of one moment, both curves."""
+    """Compare a file with a second one: their offset, faces of the same moment, both curves."""
     found = answer.found
     aligned = align_clips(found.curve, other.curve)
     offset = aligned.offset
@@ -320,7 +334,7 @@ def comparison_page(answer: Answer, other: Scan, language: str) -> str:
 
 
 def origin_page(answer: Answer, language: str) -> str:
-    """What the file says of itself."""
+    """Return what the file states about its own origin."""
     found = answer.found
     origin = found.provenance
     state = texts.say(language, f"credentials_{origin.content_credentials}")
@@ -349,7 +363,7 @@ def origin_page(answer: Answer, language: str) -> str:
 
 
 def tell(statement: Statement, language: str) -> str:
-    """A statement in words."""
+    """Return a statement of the file in words."""
     key, unnamed = {
         "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
     }.get(statement.kind, ("", ""))  # fmt: skip
@@ -362,7 +376,7 @@ def tell(statement: Statement, language: str) -> str:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values."""
+    """Return a table of names and values."""
     return (
         '<div class="wide" tabindex="0"><table class="sheet-table"><tbody>'
         + "".join(

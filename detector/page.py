@@ -1,4 +1,4 @@
-"""An answer -> the report: JSON, and one page that needs nothing else, to archive and print."""
+"""Write the report: JSON, and a self-contained HTML page to archive and print."""
 
 import errno
 import html
@@ -25,7 +25,7 @@ from detector.stress import Trial
 STYLE = Path(__file__).parent / "page.css"
 FRAMES = 8  # whole frames shown, evenly spread
 FRAME_SIDE = 320  # pixels
-MOST_CARRIED = 500_000  # bytes of JSON in a page: of a crowd's it stands in a file of its own alone
+MOST_CARRIED = 500_000  # bytes of JSON embedded in a page; larger JSON is left to its own file
 PICTURE = re.compile(r'(?<=src="data:image/)(?:jpeg|webp);base64,[A-Za-z0-9+/=]*(?=")')
 
 
@@ -38,9 +38,15 @@ def full_json(
     note: str = "",
     when: datetime | None = None,
 ) -> dict[str, Any]:
-    """The JSON of a report that stands in `file`: the scan, the stress test, how it was made.
+    """Return a report's JSON: the scan, the stress test and how the report was made.
 
-    `method` is that of the maps on the page, None where it shows none.
+    Args:
+        answer: the file's scan and stress test.
+        language: the page's language.
+        file: name of the JSON file, for the page's `verify` command.
+        method: method of the heatmaps on the page; None if it has none.
+        note: a text of the user's to print on the page.
+        when: time of the report; now if None.
     """
     report = to_json(answer.found, name=answer.name)
     when = when or datetime.now().astimezone()
@@ -54,7 +60,7 @@ def full_json(
 
 
 def stress_json(answer: Answer) -> dict[str, Any]:
-    """What the stress test found."""
+    """Return the stress test's part of the JSON."""
     return {
         "verdict": str(answer.label),
         "holds": answer.label is answer.found.verdict.label,
@@ -66,7 +72,7 @@ def stress_json(answer: Answer) -> dict[str, Any]:
 
 
 def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
-    """The page of a report, as `full_json` made it of the scan; its figures are the report's."""
+    """Return a report's page. Its figures are those of `report`, the result of `full_json`."""
     made = report["made"]
     language = texts.choose_language(made["language"])
     answer = _as_answer(as_reported(found, report), report)
@@ -100,7 +106,7 @@ def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
 
 
 def compare_page(page: str, found: Scan, report: Mapping[str, Any], maps: Maps) -> list[str]:
-    """How a report's page differs from the one that its JSON and a fresh scan make."""
+    """Return how a page differs from the page of its JSON and a new scan; empty if it does not."""
     if not report.get("made"):
         return ["the page was made by another version"]
     anew = to_page(found, report, maps)
@@ -113,7 +119,11 @@ def compare_page(page: str, found: Scan, report: Mapping[str, Any], maps: Maps) 
 
 
 def write_report(found: Scan, report: Mapping[str, Any], folder: Path, maps: Maps) -> None:
-    """The JSON, the page, and beside them the key frames that show faces and the first map."""
+    """Write the JSON, the page, the key frames that show faces, and the first heatmap.
+
+    Raises:
+        UserError: `disk_full` or `no_permission`.
+    """
     pictures = _draw_pictures(found, maps)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +143,7 @@ def write_report(found: Scan, report: Mapping[str, Any], folder: Path, maps: Map
 
 
 def _draw_pictures(found: Scan, maps: Maps) -> dict[str, bytes]:
-    """PNG files by name: key frames with their faces boxed, and a face under its map."""
+    """Return PNG files by name: key frames with boxes, and a face with its heatmap."""
     faces = {f.frame_index for p in found.people for f in p.person.faces}
     pictures = {
         f"key frame {k.time:.2f}s": to_png(draw_boxes(found, k))
@@ -146,13 +156,13 @@ def _draw_pictures(found: Scan, maps: Maps) -> dict[str, bytes]:
 
 
 def _first_map(found: Scan, maps: Maps) -> list[Heatmap]:
-    """The map of the most telling face, where there is one."""
+    """Return the first shown face's heatmap as a list of one; empty if it has none."""
     telling = [(face.frame_index, person.person.id) for person, face in telling_faces(found)]
     return [maps[key] for key in telling[:1] if key in maps]
 
 
 def _as_answer(found: Scan, report: Mapping[str, Any]) -> Answer:
-    """What a report says of its file."""
+    """Return the answer that a report's JSON contains."""
     told = report.get("stress")
     if told is None:
         return Answer(found, report["file"])
@@ -189,7 +199,7 @@ def _record(found: Scan, language: str) -> str:
 
 
 def _carry(report: Mapping[str, Any]) -> str:
-    """The JSON, for `verify` to read."""
+    """Return the JSON as a script element, which `verify` reads; empty if it is too large."""
     text = json.dumps(report, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return "" if len(text.encode()) > MOST_CARRIED else text.join(CARRIED)
 

@@ -1,4 +1,7 @@
-"""Every sentence that the app and the report show, in four languages, from `sentences.json`."""
+"""Look up and fill in the sentences of the app and the report, in four languages.
+
+The sentences stand in `sentences.json`.
+"""
 
 import json
 import re
@@ -14,13 +17,13 @@ from detector.verdict import FEWEST_FACES, count_above, fewest_faces
 TITLE = "Unmask"
 ENGLISH = "en"
 SENTENCES = Path(__file__).parent / "sentences.json"
-SCRIPT = "js_"  # begins the keys of what the page's script says
-SMALL = 80  # pixels of a face's width, below which a closer shot is what would help
+SCRIPT = "js_"  # prefix of the keys that the page's JavaScript uses
+SMALL = 80  # face width in pixels below which a closer shot is suggested
 KINDS = {
     "pasted": ("pasted", "blended", "swapped", "reenacted"),
     "drawn": ("drawn", "animated", "synthesised"),
 }  # fmt: skip
-"""The kinds of forgeries that clips are measured by, as each of the two signs."""
+"""Sign -> the kinds of fakes in a checkpoint's figures that show it, the broadest first."""
 SYMBOLS = {
     Label.MANIPULATED: "▲", Label.NO_SIGNS: "●", Label.INCONCLUSIVE: "◆", Label.NO_FACE: "○",
 }  # fmt: skip
@@ -28,39 +31,39 @@ SYMBOLS = {
 
 @cache
 def sentences() -> dict[str, dict[str, str]]:
-    """Key -> language -> sentence."""
+    """Load all sentences: key -> language -> sentence."""
     found: dict[str, dict[str, str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
     return found
 
 
 def languages() -> tuple[str, ...]:
-    """The languages that there are, English first."""
+    """Return the codes of the languages, English first."""
     return tuple(next(iter(sentences().values())))
 
 
 def choose_language(wanted: str | None) -> str:
-    """The language for what a browser asks for, such as `fr-CA`; English where there is none."""
+    """Return the language for a browser's locale, such as `fr-CA`; otherwise English."""
     code = (wanted or "").lower().split("-")[0]
     return code if code in languages() else ENGLISH
 
 
 def say(language: str, key: str, **values: Any) -> str:
-    """A sentence, its placeholders filled."""
+    """Return a sentence with its placeholders filled in."""
     return sentences()[key][language].format(**values)
 
 
 def say_count(language: str, key: str, count: int) -> str:
-    """`faces` or `people`, in the singular or the plural."""
+    """Return a count of `faces` or `people` in words, singular or plural."""
     return say(language, f"{key}_{'one' if count == 1 else 'many'}", count=count)
 
 
 def labels() -> dict[str, dict[str, str]]:
-    """What the page's own parts are called, language -> key -> text."""
+    """Return all sentences by language: language -> key -> text."""
     return {code: {key: said[code] for key, said in sentences().items()} for code in languages()}
 
 
 def script_words() -> dict[str, dict[str, str]]:
-    """What the page's script says, language -> key -> text."""
+    """Return the texts that the page's JavaScript shows: language -> key -> text."""
     return {
         code: {
             key.removeprefix(SCRIPT): said[code]
@@ -72,7 +75,7 @@ def script_words() -> dict[str, dict[str, str]]:
 
 
 def tell_error(language: str, error: UserError) -> str:
-    """What went wrong: in English with what is known of the file, else what its code means."""
+    """Return an error's message in English, or its code's general sentence in a translation."""
     key = f"error_{error.code}"
     if language == ENGLISH or key not in sentences():
         return error.message
@@ -81,7 +84,7 @@ def tell_error(language: str, error: UserError) -> str:
 
 @cache
 def warning_patterns() -> dict[str, re.Pattern[str]]:
-    """Key of a warning -> what its English sentence looks like."""
+    """Return a pattern for each warning's English sentence: key -> pattern."""
     return {
         key: re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(said[ENGLISH])))
         for key, said in sentences().items()
@@ -90,7 +93,7 @@ def warning_patterns() -> dict[str, re.Pattern[str]]:
 
 
 def tell_warning(language: str, warning: str) -> str:
-    """A scan's warning, which is made in English."""
+    """Translate a scan's warning, which is in English; one that is unknown is returned as it is."""
     for key, pattern in warning_patterns().items():
         if found := pattern.fullmatch(warning):
             return say(language, key, **found.groupdict())
@@ -98,31 +101,31 @@ def tell_warning(language: str, warning: str) -> str:
 
 
 def label_text(language: str, label: Label) -> str:
-    """A verdict's label."""
+    """Return a label in words."""
     return say(language, f"label_{label}")
 
 
 def is_still(found: Scan) -> bool:
-    """Whether a picture was looked at, not a clip."""
+    """Whether the scan is of a picture, not of a video."""
     return found.video.rate == 0
 
 
 def find_decider(found: Scan) -> PersonVerdict | None:
-    """The person whose verdict is the clip's."""
+    """Return the person whose verdict is the clip's; None if there are no people."""
     wanted = found.verdict.person
     named = [p for p in found.people if p.person.id == wanted]
     return named[0] if named else next(iter(found.people), None)
 
 
 def seen(language: str, found: Scan) -> str:
-    """How much was looked at."""
+    """Say how many frames were examined."""
     if is_still(found):
         return say(language, "seen_picture")
     return say(language, "seen_frames", count=len(found.key_frames))
 
 
 def of_whom(language: str, found: Scan) -> str:
-    """Whose verdict it is, when there are several people."""
+    """Say which person the verdict is about; empty unless there are several people."""
     decider = find_decider(found)
     if decider is None or len(found.people) < 2:
         return ""
@@ -130,7 +133,7 @@ def of_whom(language: str, found: Scan) -> str:
 
 
 def probability(language: str, found: Scan) -> str:
-    """The number with its interval; a single picture has none that says anything."""
+    """State the probability and its interval; a picture's without, as it is of one face."""
     verdict = found.verdict
     if verdict.probability is None or verdict.interval is None:
         return ""
@@ -141,7 +144,7 @@ def probability(language: str, found: Scan) -> str:
 
 
 def frequency(language: str, verdict: Verdict, calibration: Calibration) -> str:
-    """How rare such a score is among genuine clips; empty where that is not known."""
+    """Say how many genuine clips have such a score; empty if that is not known."""
     if verdict.probability is None or not calibration.real_logits:
         return ""
     above, total = count_above(verdict.probability, calibration)
@@ -149,7 +152,7 @@ def frequency(language: str, verdict: Verdict, calibration: Calibration) -> str:
 
 
 def why(language: str, found: Scan) -> list[str]:
-    """What the verdict rests on."""
+    """Give the reasons for the verdict."""
     decider = find_decider(found)
     if decider is None:
         return [say(language, "why_no_face", seen=seen(language, found))]
@@ -198,7 +201,7 @@ def _why_label(language: str, found: Scan, decider: PersonVerdict) -> str:
 
 
 def not_checked(language: str, found: Scan) -> str:
-    """What the verdict does not cover."""
+    """Say what was not checked."""
     if is_still(found):
         return say(language, "not_checked_still")
     faces = {f.frame_index for p in found.people for f in p.person.faces}
@@ -210,7 +213,7 @@ def not_checked(language: str, found: Scan) -> str:
 
 
 def what_next(language: str, found: Scan, label: Label) -> str:
-    """What to do with the answer."""
+    """Suggest what to do next."""
     if label is not Label.INCONCLUSIVE:
         return say(language, f"next_{label}")
     faces = [f for p in found.people for f in p.person.faces]
@@ -225,7 +228,7 @@ def what_next(language: str, found: Scan, label: Label) -> str:
 
 
 def strength(language: str, figures: Mapping[str, Any]) -> str:
-    """How good the detector is, in a sentence, from its checkpoint's figures."""
+    """Say how accurate the detector is, from its checkpoint's figures; empty if there are none."""
     told = []
     for sign, kinds in KINDS.items():
         for kind in kinds:
@@ -238,7 +241,7 @@ def strength(language: str, figures: Mapping[str, Any]) -> str:
 
 
 def article(language: str, found: Scan, file: str, label: Label) -> str:
-    """A sentence to copy for an article."""
+    """Return a sentence about the verdict that can be quoted in an article."""
     text, verdict = label_text(language, label).lower(), found.verdict
     if language == "de":  # nouns keep their capitals
         text = label_text(language, label)
@@ -252,7 +255,7 @@ def article(language: str, found: Scan, file: str, label: Label) -> str:
 
 
 def captions(found: Scan) -> str:
-    """The scores as WebVTT, to lie under a player."""
+    """Return the scores as WebVTT captions."""
     points = sorted(
         (s.face.time, p.person.id, s.probability) for p in found.people for s in p.scores
     )
@@ -274,7 +277,7 @@ def _clock(seconds: float) -> str:
 
 
 def figures_as_text(figures: dict[str, object]) -> str:
-    """The checkpoint's own figures as a list."""
+    """Return a checkpoint's figures as a Markdown list."""
     lines = []
     for name, value in figures.items():
         if name.startswith("video AUC") and isinstance(value, Sequence):
