@@ -23,10 +23,10 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from detector.architectures import Network
-from detector.explain import METHODS, PAPER, explain_all
-from detector.explain.base import frozen
-from detector.explain.scorecam import faster_scorecam
-from detector.explain.trust import centre_map, random_map, rank_correlation
+from detector.heatmaps import METHODS, PAPER, explain_all
+from detector.heatmaps.base import frozen
+from detector.heatmaps.scorecam import faster_scorecam
+from detector.heatmaps.trust import centre_map, random_map, rank_correlation
 from detector.pipeline import find_face, scan
 from detector.scoring import Detector, autocast
 from detector.settings import Settings

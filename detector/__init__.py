@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from detector.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.explain import explain
+    from detector.heatmaps import explain
     from detector.pipeline import scan
     from detector.records import Scan
     from detector.settings import Settings
@@ -35,7 +35,7 @@ __all__ = [
 _MODULES = {
     "Scan": "detector.records",
     "Settings": "detector.settings",
-    "explain": "detector.explain",
+    "explain": "detector.heatmaps",
     "list_models": "detector.weights",
     "load_detector": "detector.weights",
     "scan": "detector.pipeline",

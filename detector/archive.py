@@ -201,7 +201,7 @@ def map_telling(
     """Tested heatmaps of the most telling faces."""
     if method is None:
         return {}
-    from detector.explain import explain  # its methods take their time to load
+    from detector.heatmaps import explain  # its methods take their time to load
 
     maps, telling = {}, telling_faces(found)
     for number, (person, face) in enumerate(telling):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from detector.charts import colour_heatmap
-from detector.explain.regions import landmarks_in_crop
 from detector.faces import align
+from detector.heatmaps.regions import landmarks_in_crop
 from detector.records import Curve, Face, Image, Scan
 from detector.texts import find_decider
 

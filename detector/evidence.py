@@ -14,7 +14,7 @@ from detector import texts
 from detector.cards import Answer, describe_file, paragraph
 from detector.charts import clean_crop, draw_boxes, person_style, see_through, to_data_uri
 from detector.comparison import WELL, align_clips, pair_faces
-from detector.explain import TITLES
+from detector.heatmaps import TITLES
 from detector.lanes import draw_lanes
 from detector.records import (
     Face,

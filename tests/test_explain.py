@@ -9,12 +9,12 @@ from scipy.stats import spearmanr
 from detector.architectures import Architecture, Network, build_network
 from detector.charts import colour_heatmap, overlay
 from detector.errors import UserError
-from detector.explain import METHODS, PAPER, explain, explain_all, explain_person
-from detector.explain.base import frozen, to_pixels
-from detector.explain.regions import describe_regions, region_masks, share_regions
-from detector.explain.scorecam import faster_scorecam
-from detector.explain.smoothgrad import smoothgrad
-from detector.explain.trust import describe_trust, judge_maps, random_map, rank_correlation
+from detector.heatmaps import METHODS, PAPER, explain, explain_all, explain_person
+from detector.heatmaps.base import frozen, to_pixels
+from detector.heatmaps.regions import describe_regions, region_masks, share_regions
+from detector.heatmaps.scorecam import faster_scorecam
+from detector.heatmaps.smoothgrad import smoothgrad
+from detector.heatmaps.trust import describe_trust, judge_maps, random_map, rank_correlation
 from detector.records import SIGNS, Calibration, Face, ModelInfo, Person
 from detector.scoring import Detector
 

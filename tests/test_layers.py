@@ -13,7 +13,7 @@ ROOT = Path(detector.__file__).parent
 ORDER = [
     "assets", "errors", "opened", "records", "settings", "workers", "video", "origin",
     "provenance", "keyframes", "sandbox", "decoder", "fence", "masks", "mtcnn", "faces",
-    "architectures", "scoring", "weights", "verdict", "texts", "explain", "charts", "lanes",
+    "architectures", "scoring", "weights", "verdict", "texts", "heatmaps", "charts", "lanes",
     "report", "pipeline",
     "stress", "answers", "cards", "comparison", "evidence", "page", "archive", "training",
     "uploads", "turns", "interface", "commands", "__main__",

@@ -11,7 +11,7 @@ from clips import texture, write_clip
 from detector import archive
 from detector.__main__ import COMMANDS, main
 from detector.commands.verify import stored_settings
-from detector.explain import METHODS
+from detector.heatmaps import METHODS
 from detector.page import PICTURE
 from detector.report import compare
 from detector.settings import Settings

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -50,6 +51,7 @@ def test_the_console_command_is_the_modules_main() -> None:
 def test_public_names() -> None:
     assert set(detector.__all__) <= set(dir(detector))
     assert all(callable(getattr(detector, name)) for name in detector.__all__)
+    assert isinstance(detector.explain, FunctionType)  # no module of this name hides it
     installed = detector.list_models(installed=True)
     assert "efficientnet_lite2" in installed
     assert set(installed) < set(detector.list_models())

@@ -7,7 +7,7 @@ import torch
 from clips import make_face
 
 from detector.architectures import InContext, SequenceNetwork, build_network
-from detector.explain import explain, explain_all, explain_person
+from detector.heatmaps import explain, explain_all, explain_person
 from detector.pipeline import scan
 from detector.records import Calibration, Person
 from detector.scoring import Detector, Ensemble

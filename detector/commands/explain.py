@@ -41,9 +41,9 @@ def run(options: Options) -> int:
     import numpy as np
 
     from detector.charts import overlay, to_png
-    from detector.explain import check_method, explain, explain_person
-    from detector.explain.regions import describe_regions
-    from detector.explain.trust import describe_trust
+    from detector.heatmaps import check_method, explain, explain_person
+    from detector.heatmaps.regions import describe_regions
+    from detector.heatmaps.trust import describe_trust
     from detector.pipeline import find_face, scan
     from detector.verdict import deciding_sign
     from detector.weights import load_detector

@@ -36,7 +36,7 @@ def run(options: Options) -> int:
         explain=None if options.explain == "none" else options.explain,
     )
     if settings.explain:
-        from detector.explain import check_method
+        from detector.heatmaps import check_method
 
         check_method(settings.explain)
         if options.report is None:

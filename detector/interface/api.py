@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from detector.errors import UserError, as_user_error
-from detector.explain import check_method
+from detector.heatmaps import check_method
 from detector.interface.detectors import SharedDetector, compute_maps
 from detector.interface.inputs import is_address
 from detector.pipeline import find_face, scan

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import spaces
 
-from detector.explain import PAPER, explain, explain_all
+from detector.heatmaps import PAPER, explain, explain_all
 from detector.records import Calibration, Face, Heatmap, Image, ModelInfo, PersonVerdict
 from detector.scoring import Detector, Ensemble
 from detector.verdict import deciding_sign

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from detector import texts
-from detector.explain import PAPER, TITLES
+from detector.heatmaps import PAPER, TITLES
 from detector.interface import checks
 from detector.interface.api import any_number, api_explain, api_scan
 from detector.interface.detectors import list_missing, list_models, read_figures

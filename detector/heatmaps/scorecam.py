@@ -13,7 +13,7 @@ import torch
 from pytorch_grad_cam import ScoreCAM
 
 from detector.architectures import Network
-from detector.explain.base import evidence, to_pixels
+from detector.heatmaps.base import evidence, to_pixels
 from detector.scoring import autocast
 
 CHANNELS = 10  # the paper's N

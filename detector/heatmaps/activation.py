@@ -10,7 +10,7 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 
 from detector.architectures import Network
-from detector.explain.base import Method, evidence, graph_from, to_pixels
+from detector.heatmaps.base import Method, evidence, graph_from, to_pixels
 
 
 def activation_method(kind: type[BaseCAM]) -> Method:

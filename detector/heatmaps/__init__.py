@@ -1,10 +1,7 @@
 """Heatmaps of the evidence in a face, by several methods, and tests of their reliability."""
 
 import copy
-import sys
 from dataclasses import replace
-from types import ModuleType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,13 +9,13 @@ import torch
 
 from detector.architectures import InContext, OneSign, SequenceNetwork
 from detector.errors import UserError
-from detector.explain.activation import gradcam, gradcam_plus_plus, hirescam, layercam
-from detector.explain.base import Method, frozen
-from detector.explain.regions import landmarks_in_crop, share_regions
-from detector.explain.scorecam import faster_scorecam, scorecam
-from detector.explain.smoothgrad import smoothgrad
-from detector.explain.trust import NOISE, judge_maps
 from detector.faces import align
+from detector.heatmaps.activation import gradcam, gradcam_plus_plus, hirescam, layercam
+from detector.heatmaps.base import Method, frozen
+from detector.heatmaps.regions import landmarks_in_crop, share_regions
+from detector.heatmaps.scorecam import faster_scorecam, scorecam
+from detector.heatmaps.smoothgrad import smoothgrad
+from detector.heatmaps.trust import NOISE, judge_maps
 from detector.records import Face, Heatmap, Image, Person
 from detector.scoring import Detector, Ensemble
 
@@ -31,7 +28,7 @@ METHODS: dict[str, Method] = {
     "hirescam": hirescam,
     "scorecam": scorecam,
 }
-"""The first four are the paper's."""
+"""The methods by name; PAPER lists those of the paper."""
 
 PAPER = ("smoothgrad", "gradcam", "gradcam++", "faster-scorecam")
 TITLES = {
@@ -116,7 +113,7 @@ def explain_person(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean map, mean face) over a person's fit faces, aligned by their landmarks.
 
-    Evidence that is in the same place in every frame remains; the rest averages out.
+    Evidence at the same position of the face in every frame remains; the rest averages out.
     """
     check_method(method)
     fit = [face for face in person.faces if face.unfit is None]
@@ -124,9 +121,9 @@ def explain_person(
         raise UserError("unfit_face", "No face of this person can be judged or explained.")
     maps, faces = [], []
     for face in fit:
-        placed, _ = _of_one_sign(_in_context(detector, face, person), face, None)
-        values = _mean_maps(placed, face, {method: METHODS[method]})[method]
-        values = _to_scale(values, _suspicion(placed, face))
+        single, _ = _of_one_sign(_in_context(detector, face, person), face, None)
+        values = _mean_maps(single, face, {method: METHODS[method]})[method]
+        values = _to_scale(values, _suspicion(single, face))
         side = values.shape[0]
         maps.append(align(values, landmarks_in_crop(face, side), side))
         faces.append(align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), side))
@@ -152,12 +149,12 @@ def _in_context(
 ) -> Detector | Ensemble:
     """The detector as a function of this face; a recurrent one keeps the person's others fixed."""
     if isinstance(detector, Ensemble):
-        placed = tuple(_place_member(m, face, person) for m in detector.members)
-        return replace(detector, members=placed)
-    return _place_member(detector, face, person)
+        members = tuple(_member_in_context(m, face, person) for m in detector.members)
+        return replace(detector, members=members)
+    return _member_in_context(detector, face, person)
 
 
-def _place_member(detector: Detector, face: Face, person: Person | None) -> Detector:
+def _member_in_context(detector: Detector, face: Face, person: Person | None) -> Detector:
     if not isinstance(detector.network, SequenceNetwork):
         return detector
     fit = [f for f in (person.faces if person else ()) if f.unfit is None]
@@ -183,10 +180,10 @@ def _of_one_sign(
         return detector, sign
     number = signs.index(sign)
     if isinstance(detector, Ensemble):
-        placed = tuple(
+        members = tuple(
             replace(m, network=OneSign(m.network, number).eval()) for m in detector.members
         )
-        return replace(detector, members=placed), sign
+        return replace(detector, members=members), sign
     return replace(detector, network=OneSign(detector.network, number).eval()), sign
 
 
@@ -208,8 +205,8 @@ def _mean_maps(
         pictures = member.prepare([face.crop])
         if noise:
             generator = torch.Generator().manual_seed(1)
-            drawn = torch.randn(pictures.shape, generator=generator).to(pictures)
-            pictures = (pictures + noise * drawn).clamp(0, 1)
+            added = torch.randn(pictures.shape, generator=generator).to(pictures)
+            pictures = (pictures + noise * added).clamp(0, 1)
         weight = 1 / (len(members) * member.calibration.temperature)
         for name, method in methods.items():
             with frozen(copy.deepcopy(member.network)) as network:  # hooks sit on it
@@ -241,13 +238,3 @@ def _to_scale(values: np.ndarray, suspicion: float) -> np.ndarray:
 def _at_crop(values: np.ndarray, face: Face) -> np.ndarray:
     height, width = face.crop.shape[:2]
     return cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-class _Callable(ModuleType):
-    """`detector.explain` is both this package and the function of its name."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Heatmap:
-        return explain(*arguments, **named)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from detector.architectures import Network
-from detector.explain.base import evidence
+from detector.heatmaps.base import evidence
 
 SAMPLES = 20  # the paper's number
 NOISE = 0.2  # standard deviation, as a share of the picture's range: the paper's
