@@ -1,4 +1,4 @@
-"""The app. The only importer of gradio; nothing is decided here."""
+"""The Gradio app: layout, events and sessions. The only importer of gradio."""
 
 import os
 
@@ -39,7 +39,15 @@ def launch(
     open_browser: bool = True,
     block: bool = True,
 ) -> gr.Blocks:
-    """Serve the app: on a Space to everyone, elsewhere on `host`, by default this machine alone."""
+    """Serve the app.
+
+    Args:
+        host: address to listen on, by default this machine alone; ignored on a Space.
+        port: port to listen on; None for the first free one.
+        share: also make a public link through Gradio's servers.
+        open_browser: open a browser window; never on a Space.
+        block: return only when the server is stopped.
+    """
     on_space = "SPACE_ID" in os.environ
     temporary_folder()
     fetch_nothing()
@@ -66,7 +74,7 @@ def launch(
 
 
 def has_mcp() -> bool:
-    """Whether gradio's MCP extra is installed; without it gradio says nothing and serves none."""
+    """Whether gradio's MCP extra is installed; without it gradio silently serves no MCP."""
     from importlib.util import find_spec
 
     return find_spec("mcp") is not None

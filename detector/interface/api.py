@@ -1,4 +1,4 @@
-"""The endpoints for programs and language models."""
+"""The API endpoints `scan` and `explain`, also offered to language models by MCP."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from detector.settings import Settings
 
 
 def any_number(value: float) -> gr.Number:
-    """A number of which gradio checks nothing: what is none is answered with an error's code."""
+    """Return a number input that gradio does not check, so that a bad value gets an error code."""
     number = gr.Number(value)
     number.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return number
@@ -25,15 +25,15 @@ def any_number(value: float) -> gr.Number:
 def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[str, Any]:
     """Check whether a face in a video or picture shows signs of manipulation.
 
-    Use this for a file of which someone asks whether it is a deepfake. Tell the user the verdict's
-    meaning, not the number alone: `manipulated` is evidence and no proof, `no_signs` does not mean
-    that the file is genuine, `inconclusive` means that the detector cannot tell.
+    Use this when someone asks whether a file is a deepfake. Tell the user what the verdict means,
+    not only the number: `manipulated` is evidence, not proof; `no_signs` does not mean that the
+    file is genuine; `inconclusive` means that the detector cannot tell.
 
     Args:
-        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; no
-            address is fetched.
+        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; URLs
+            are not fetched.
         model: Name of the detector; `default` is the app's own choice.
-        key_frames: How many frames are looked at, 1 to 512.
+        key_frames: How many frames are examined, 1 to 512.
 
     Returns:
         The verdict (manipulated, no_signs, inconclusive or no_face) with its probability, interval
@@ -44,21 +44,21 @@ def api_scan(clip: str, model: str = "default", key_frames: int = 32) -> dict[st
         settings = Settings(model=_text(model, "model"), key_frames=_whole(key_frames))
         found = scan(_file(clip), settings, detector=SharedDetector.of(settings.model))
         return to_json(found)
-    except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
+    except Exception as error:  # noqa: BLE001  programs get an error code, not a traceback
         return error_json(_name(clip), as_user_error(error))
 
 
 def api_explain(
     clip: str, method: str = "gradcam", time: float = -1.0, model: str = "default"
 ) -> dict[str, Any]:
-    """Show where on a face the detector found its evidence, and how far that can be trusted.
+    """Show where on a face the detector found its evidence, and whether the map is reliable.
 
-    Use this after a scan, to say where on the face the suspicion comes from. If `trust.reliable` is
-    false, the regions must not be told as findings.
+    Use this after a scan to say which regions of the face are suspicious. If `trust.reliable` is
+    false, do not report the regions as findings.
 
     Args:
-        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; no
-            address is fetched.
+        clip: The video or picture. By MCP as a data URI, such as data:video/mp4;base64,AAAA; URLs
+            are not fetched.
         method: smoothgrad, gradcam, gradcam++, faster-scorecam, layercam, hirescam or scorecam.
         time: Seconds into the clip; below zero for the most suspicious face.
         model: Name of the detector; `default` is the app's own choice.
@@ -73,7 +73,7 @@ def api_explain(
         found = scan(_file(clip), settings, detector=SharedDetector.of(settings.model))
         person, face = find_face(found, None if moment < 0 else moment)
         heatmap = compute_maps(settings.model, person, face, method)[method]
-    except Exception as error:  # noqa: BLE001  a program is told a code, not a traceback
+    except Exception as error:  # noqa: BLE001  programs get an error code, not a traceback
         return error_json(_name(clip), as_user_error(error))
     return {
         "schema": 1, "file": Path(clip).name, "method": method, "time": face.time,
@@ -90,7 +90,7 @@ def _file(clip: Any) -> str:
     if not isinstance(clip, str) or not clip:
         raise UserError("missing_file", "No file was sent.")
     if is_address(clip):
-        raise UserError("missing_file", "Nothing is fetched from an address: send the file itself.")
+        raise UserError("missing_file", "URLs are not fetched: send the file itself.")
     return clip
 
 

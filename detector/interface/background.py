@@ -1,4 +1,4 @@
-"""Work that reports as it goes, on a thread of its own, so that it can be left within a moment."""
+"""Run work in a thread and report its progress, so that it can be cancelled at any time."""
 
 import contextvars
 import queue
@@ -11,31 +11,36 @@ from typing import TypeVar
 from detector.errors import UserError
 from detector.settings import Progress
 
-TICK = 0.25  # seconds between two looks at how far the work is
+TICK = 0.25  # seconds between progress reports
 SHARES = {"key frames": 0.2, "faces": 0.5, "scores": 0.3}
-"""How a scan's time is usually spent, for guessing what is left."""
+"""Typical share of each stage in a scan's time, for estimating the remaining time."""
 
 Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """How far the work is."""
+    """The progress at one moment."""
 
     stage: str
     fraction: float
-    """Of all stages together."""
+    """Share of the whole work that is done."""
     left: float | None
-    """Seconds, once they can be guessed."""
+    """Estimated remaining seconds; None while there is no estimate."""
 
 
 def follow(
     work: Callable[[Progress], Iterator[Part]], stopped: Callable[[], bool]
 ) -> Iterator[Part | Moment]:
-    """The parts that the work yields, and between them how far it is.
+    """Yield what the work yields, and its progress in between.
 
-    Once stopped, this raises UserError("cancelled") at its next tick, whatever the work is at; the
-    work itself ends at its next call of `progress`.
+    Args:
+        work: a generator function; it must call the `progress` it is given.
+        stopped: whether the user has cancelled.
+
+    Raises:
+        UserError: `cancelled`, at most TICK after `stopped` is true. The thread itself ends at its
+            next call of `progress`.
     """
     parts: queue.Queue[Part | BaseException | None] = queue.Queue()
     at: tuple[str, float] = "key frames", 0.0
@@ -52,7 +57,7 @@ def follow(
             for part in work(progress):
                 parts.put(part)
             parts.put(None)
-        except BaseException as error:  # noqa: BLE001  raised anew by the one who waits
+        except BaseException as error:  # noqa: BLE001  raised again in `follow`
             parts.put(error)
 
     context = contextvars.copy_context()

@@ -1,4 +1,4 @@
-"""What stands beside the player before there is a verdict; and the table of several files."""
+"""Write the cards for progress and errors, and the table of several files, as HTML."""
 
 import html
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ ERROR_SYMBOL = "✕"
 
 
 def error_card(entry: Entry, error: UserError, language: str) -> str:
-    """What stands there when a file cannot be scanned."""
+    """Return the card of a file that cannot be scanned."""
     label = headline(ERROR_SYMBOL, texts.say(language, "label_error"))
     body = paragraph(texts.tell_error(language, error))
     return f'<div class="card error">{file_line(entry.name)}{label}{body}</div>'
 
 
 def progress_card(entry: Entry, moment: Moment | None, seen: Sequence[str], language: str) -> str:
-    """The stages, the present one marked, and how long it will take."""
+    """Return the card of a running scan: its stages, progress bar and remaining time."""
     fraction = moment.fraction if moment else 0.0
     present = moment.stage if moment else "key frames"
     rows = []
@@ -41,7 +41,7 @@ def progress_card(entry: Entry, moment: Moment | None, seen: Sequence[str], lang
 
 
 def by_suspicion(entries: Sequence[Entry]) -> list[tuple[int, Entry]]:
-    """Numbered entries, the most suspicious first, errors and what is not done last."""
+    """Return (index, entry) pairs, the most suspicious first, then errors, then unfinished ones."""
     order = {Label.MANIPULATED: 0, Label.INCONCLUSIVE: 1, Label.NO_SIGNS: 2, Label.NO_FACE: 3}
 
     def rank(numbered: tuple[int, Entry]) -> tuple[int, float]:
@@ -54,7 +54,7 @@ def by_suspicion(entries: Sequence[Entry]) -> list[tuple[int, Entry]]:
 
 
 def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
-    """The table of several files; a row opens its light table."""
+    """Return the table of several files; empty for one file. Clicking a row shows that file."""
     if len(entries) < 2:
         return ""
     done = sum(e.scan is not None or e.error is not None for e in entries)

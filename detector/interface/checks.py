@@ -1,4 +1,7 @@
-"""What the page asks for: checks, faces with their maps, stress tests, reports."""
+"""Carry out what the page asks for: scans, heatmaps, stress tests, comparisons, reports.
+
+Each function returns or yields the parts of the page that change, by name.
+"""
 
 import csv
 import io
@@ -35,27 +38,31 @@ from detector.stress import settle, stress
 
 EXAMPLES = find_folder("examples")
 ANSWERS = EXAMPLES / "answers.json"
-MOST_FILES = 20  # of one table
-FRAME_SIDE = 480  # pixels of a frame that stands in for a clip which the browser cannot play
-LEAST_REACH, SHARE_REACH = 0.12, 0.6  # seconds, and of the usual gap, that a box outlasts its frame
-FAINT_INK = 0.6  # brightness of a colour from which on text on it is black
+MOST_FILES = 20  # in one check
+FRAME_SIDE = 480  # pixels of a key frame, shown if the browser cannot play the clip
+LEAST_REACH, SHARE_REACH = 0.12, 0.6  # how long a box is shown: seconds, share of the frame gap
+FAINT_INK = 0.6  # brightness of a colour above which text on it is black
 EMPTY: dict[str, Any] = {
     "faces": "", "frames": "", "origin": "", "holds": "", "sentence": "", "files": None,
     "archive": None, "second": None, "compared": "",
 }  # fmt: skip
-"""What the evidence shows while nothing is known."""
+"""The evidence parts of the page before there is a verdict."""
 
 Shown = dict[str, Any]
-"""Named parts of the page -> what they show."""
+"""Name of a part of the page -> its new value."""
 
 
 def list_examples() -> list[str]:
-    """The names of the example clips."""
+    """Return the names of the example clips."""
     return sorted(p.stem for p in EXAMPLES.glob("*.mp4"))
 
 
 def take_files(asked: dict[str, Any]) -> list[Entry]:
-    """The files that the page asks to check."""
+    """Return the files that the page asks to check.
+
+    Raises:
+        UserError: `missing_file` for an unknown example or a file that was not uploaded.
+    """
     if "example" in asked:
         name = str(asked["example"])
         if name not in list_examples():
@@ -66,7 +73,14 @@ def take_files(asked: dict[str, Any]) -> list[Entry]:
 
 
 def check(visit: Visit, asked: dict[str, Any], model: str, key_frames: float) -> Iterator[Shown]:
-    """Scan what was dropped, one file after the other, and show each stage as it comes."""
+    """Scan the dropped files one after the other, and show each stage.
+
+    Args:
+        visit: the visitor.
+        asked: the page's request: `run`, `language`, and `files` or `example`.
+        model: name of the detector.
+        key_frames: how many frames are examined.
+    """
     run = int(asked.get("run", 0))
     stopped = visit.begin(run, texts.choose_language(asked.get("language")), model)
     if stopped():
@@ -87,7 +101,7 @@ def check(visit: Visit, asked: dict[str, Any], model: str, key_frames: float) ->
                     return
                 yield {**cleared, **shown}
                 cleared = {}
-        except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
+        except Exception as error:  # noqa: BLE001  visitors see a message, not a traceback
             if stopped():
                 return
             entry.error = as_user_error(error)
@@ -101,7 +115,7 @@ def check(visit: Visit, asked: dict[str, Any], model: str, key_frames: float) ->
 def _check_one(
     visit: Visit, entry: Entry, settings: Settings, stopped: Callable[[], bool]
 ) -> Iterator[Shown]:
-    """The stages of one file; only the first is followed on the light table."""
+    """Scan one file; its stages are shown only if it is the open one."""
     leads = entry is visit.open
     known = recall(ANSWERS, entry.path.stem, entry.path, settings) if entry.example else None
     stage: Stage | None = None
@@ -140,7 +154,7 @@ def _check_one(
 
 
 def seen_so_far(stage: Stage | None, language: str) -> list[str]:
-    """What is known before the verdict."""
+    """Return the counts that are known before the verdict, in words."""
     if stage is None:
         return []
     still = stage.video.rate == 0
@@ -157,7 +171,14 @@ def seen_so_far(stage: Stage | None, language: str) -> list[str]:
 def view(
     visit: Visit, *, progress: str = "", stage: Stage | None = None, frames: bool = False
 ) -> dict[str, Any]:
-    """What the light table's script is told; the pictures of `frames` not with every tick."""
+    """Return the state that the page's JavaScript shows.
+
+    Args:
+        visit: the visitor.
+        progress: HTML of the progress card.
+        stage: the latest stage, if it has not been sent yet.
+        frames: also send the key frames' pictures.
+    """
     entry, language = visit.open, visit.language
     if entry is None:
         return {"run": visit.run, "state": "empty"}
@@ -195,19 +216,22 @@ def view(
 
 
 def list_frames(key_frames: tuple[KeyFrame, ...]) -> list[list[Any]]:
-    """Index, time and picture of the frames that were looked at."""
+    """Return index, time and picture of each key frame."""
     return [[k.index, round(k.time, 3), to_data_uri(k.image, FRAME_SIDE)] for k in key_frames]
 
 
 def reach_of(found: Scan) -> float:
-    """Seconds for which a box stands before and after its frame."""
+    """Return the seconds for which a box is shown before and after its frame."""
     times = [k.time for k in found.key_frames]
     gap = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     return max(LEAST_REACH, SHARE_REACH * gap)
 
 
 def describe_person(found: Scan, person: PersonVerdict, rank: int) -> dict[str, Any]:
-    """Where a person's face is over time, and how suspicious; runs break where it is missing."""
+    """Return a person's boxes and scores over time.
+
+    `runs` numbers the stretches of consecutive key frames in which the face was found.
+    """
     scores = {id(s.face): s.probability for s in person.scores}
     order = {k.index: place for place, k in enumerate(found.key_frames)}
     runs: list[int] = []
@@ -231,7 +255,7 @@ def describe_person(found: Scan, person: PersonVerdict, rank: int) -> dict[str, 
 
 
 def show_entry(visit: Visit) -> Shown:
-    """The light table of the open file, and its evidence."""
+    """Show the open file and its evidence."""
     entry, language = visit.open, visit.language
     answer = entry.answer if entry else None
     if entry is None or answer is None:
@@ -246,7 +270,7 @@ def show_entry(visit: Visit) -> Shown:
 
 
 def show_tested(answer: Answer, language: str) -> Shown:
-    """What changes with the stress test, beside the light table."""
+    """Show the results of the stress test."""
     return {
         "holds": trials_table(answer, language),
         "sentence": texts.article(language, answer.found, answer.name, answer.label),
@@ -254,7 +278,7 @@ def show_tested(answer: Answer, language: str) -> Shown:
 
 
 def open_row(visit: Visit, row: int) -> Shown:
-    """A row of the table onto the light table."""
+    """Show the file of a row of the table."""
     if not 0 <= row < len(visit.entries):
         return {}
     visit.open = visit.entries[row]
@@ -262,7 +286,7 @@ def open_row(visit: Visit, row: int) -> Shown:
 
 
 def run_stress(visit: Visit) -> Iterator[Shown]:
-    """Put the verdict of the open file to the test; what does not hold is inconclusive."""
+    """Run the stress test of the open file; a verdict that does not hold becomes inconclusive."""
     entry = visit.open
     if entry is None or entry.scan is None or entry.trials is not None or visit.halted:
         return
@@ -273,7 +297,7 @@ def run_stress(visit: Visit) -> Iterator[Shown]:
 
 
 def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
-    """The maps of the most telling faces, at once; whether they can be trusted is not known yet."""
+    """Draw the heatmaps of the shown faces, without trust figures, which take longer."""
     entry = visit.open
     if entry is None or entry.scan is None:
         return
@@ -287,7 +311,7 @@ def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
 
 
 def test_maps(visit: Visit, method: str) -> Iterator[Shown]:
-    """The same maps put to the test, one face after the other."""
+    """Compute the trust figures of the same heatmaps, one face after the other."""
     entry = visit.open
     if entry is None or entry.scan is None:
         return
@@ -306,19 +330,19 @@ def _test_map(visit: Visit, entry: Entry, person: PersonVerdict, face: Face, met
 
 
 def faces_of(entry: Entry, method: str, language: str) -> str:
-    """The plates of an entry with what maps of a method there are."""
+    """Return the plates of a file's faces with the heatmaps of a method that exist."""
     maps = {key: made[method] for key, made in entry.maps.items() if method in made}
     return "" if entry.scan is None else faces_page(entry.scan, maps, language, entry.chosen)
 
 
 def choose_face(visit: Visit, frame: int, person: int) -> None:
-    """The face that the time line was asked for."""
+    """Remember the face that the user picked on the time line."""
     if visit.open is not None:
         visit.open.chosen = frame, person
 
 
 def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
-    """The open file beside a second one: the suspected original, or one that is trusted."""
+    """Compare the open file with a second one, such as the suspected original."""
     entry, language = visit.open, visit.language
     if second is None:
         yield {"compared": ""}
@@ -332,7 +356,7 @@ def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
     try:
         other = scan(second, settings, detector=SharedDetector.of(visit.model))
         yield {"compared": comparison_page(entry.answer, other, language)}
-    except Exception as error:  # noqa: BLE001  a visitor is shown a sentence, not a traceback
+    except Exception as error:  # noqa: BLE001  visitors see a message, not a traceback
         yield {"compared": _told(texts.tell_error(language, as_user_error(error)))}
 
 
@@ -341,7 +365,7 @@ def _told(text: str) -> str:
 
 
 def write_files(visit: Visit, method: str, note: str) -> Shown:
-    """The report of the open file, as a page and as JSON, and its captions."""
+    """Write the open file's report and captions, and an archive if there are several files."""
     entry = visit.open
     if entry is None or entry.scan is None:
         return {"files": None, "archive": None}
@@ -378,7 +402,7 @@ def _write_entry(visit: Visit, entry: Entry, folder: Path, method: str, note: st
 
 
 def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[str]:
-    """The table as CSV, and all reports in one zip."""
+    """Write the table of all files as CSV, and all reports into one zip file."""
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["file", "verdict", "probability", "low", "high", "why", "sha256"])
@@ -397,7 +421,7 @@ def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[s
 
 
 def _row_of(entry: Entry, language: str) -> list[Any]:
-    """A file's row of the table."""
+    """Return a file's row of the CSV."""
     if entry.answer is None:
         error = entry.error or UserError("cancelled", "The check was cancelled.")
         return [entry.name, "error", "", "", "", texts.tell_error(language, error), ""]
@@ -410,5 +434,5 @@ def _row_of(entry: Entry, language: str) -> list[Any]:
 
 
 def _plain(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """Escape a CSV cell that a spreadsheet would run as a formula."""
     return f"'{text}" if text[:1] in "=+-@" else text

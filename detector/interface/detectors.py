@@ -1,4 +1,4 @@
-"""The networks of the app: loaded once for all, and run on a shared GPU where there is one."""
+"""Load the app's detectors once for all visitors, and run them on a ZeroGPU if there is one."""
 
 import os
 import threading
@@ -22,18 +22,18 @@ from detector.weights import (
     way_to_get,
 )
 
-MAP_SECONDS = 30  # asked of a shared GPU for one face's maps
+MAP_SECONDS = 30  # GPU time requested for one face's heatmaps
 
 
 class Detectors:
-    """Each network is loaded once, for all visitors."""
+    """Loads each detector once and keeps it."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Detector | Ensemble] = {}
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Detector | Ensemble:
-        """The detector of a name."""
+        """Return the detector of a model, loading it at the first call."""
         with self._lock:
             if name not in self._loaded:
                 self._loaded[name] = load_detector(name)
@@ -44,7 +44,7 @@ DETECTORS = Detectors()
 
 
 def list_models() -> list[tuple[str, str]]:
-    """Title and name of every model that has weights, and where these come from."""
+    """Return (title with the source of the weights, name) of every model that has weights."""
     catalogue = read_catalogue()
     return [
         (f"{entry.title} ({source})", entry.name)
@@ -54,7 +54,7 @@ def list_models() -> list[tuple[str, str]]:
 
 
 def list_missing() -> list[str]:
-    """The titles of the models that have no weights here, and the command that each needs."""
+    """Return a line for each model without weights: its title and how to get them."""
     catalogue = read_catalogue()
     return [
         f"{entry.title}: {way_to_get(entry)}"
@@ -65,7 +65,7 @@ def list_missing() -> list[str]:
 
 @cache
 def read_figures(model: str) -> dict[str, Any]:
-    """A model's measured figures, from its checkpoint; none of an ensemble."""
+    """Return the measured figures in a model's checkpoint; empty for an ensemble."""
     catalogue = read_catalogue()
     entry = catalogue.find(model)
     if entry.file is None or not (catalogue.folder / entry.file).is_file():
@@ -75,19 +75,19 @@ def read_figures(model: str) -> dict[str, Any]:
 
 
 def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
-    """What is asked of a shared GPU: no more than is needed."""
+    """Return the GPU time to request for scoring, seconds; a short request is served earlier."""
     return 5 + len(crops) // 10
 
 
 @spaces.GPU(duration=seconds_to_score)
 def compute_scores(model: str, crops: Sequence[Image], mirror: bool) -> np.ndarray:
-    """The network's part of a scan, and all of it that holds a shared GPU."""
+    """Return the logits of crops. Of a scan, only this occupies the shared GPU."""
     return DETECTORS.get(model).answer(crops, mirror=mirror)
 
 
 @dataclass(frozen=True)
 class SharedDetector:
-    """A detector of which only the network runs on the shared GPU, and the rest on the CPU."""
+    """A detector whose network runs on the shared GPU, and everything else on the CPU."""
 
     name: str
     info: ModelInfo
@@ -99,7 +99,7 @@ class SharedDetector:
 
     @classmethod
     def of(cls, name: str) -> "SharedDetector":
-        """The one of a name."""
+        """Return the shared detector of a model."""
         whole = DETECTORS.get(name)
         where = "cpu" if "SPACES_ZERO_GPU" in os.environ else whole.finder_device
         return cls(
@@ -107,7 +107,7 @@ class SharedDetector:
         )
 
     def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The logits, (n, signs)."""
+        """Return the logits of crops, shape (n, signs)."""
         return compute_scores(self.name, list(crops), mirror)
 
 
@@ -115,9 +115,10 @@ class SharedDetector:
 def compute_maps(
     model: str, person: PersonVerdict, face: Face, method: str, tested: bool = True
 ) -> dict[str, Heatmap]:
-    """The map of one face; with `tested`, those of all four methods, each put to the test.
+    """Return one face's heatmaps by method, for the sign that decides the person's verdict.
 
-    They are of the kind of traces that the person's verdict rests on.
+    If `tested`, there are maps of `method` and of the paper's four methods, all with trust figures;
+    otherwise only that of `method`, without.
     """
     detector, sign = DETECTORS.get(model), deciding_sign(person)
     if not tested:

@@ -1,4 +1,4 @@
-"""Where files come in."""
+"""Keep gradio from opening uploads or fetching URLs itself."""
 
 from typing import Any, TypeVar
 
@@ -9,10 +9,10 @@ Input = TypeVar("Input", bound=Component)
 
 
 def unopened(component: Input) -> Input:
-    """The component, which hands on an upload's path alone.
+    """Make a component pass on an upload's path without opening the file.
 
-    Gradio's picture would open it here, in front of the fence, with every plug-in of Pillow's; its
-    file would leave an empty one behind each time.
+    gr.Image would decode it in this process instead of the sandbox, with all of Pillow's plug-ins;
+    gr.File would leave an empty temporary file each time.
     """
     component.preprocess = _hand_on  # type: ignore[method-assign]
     return component
@@ -23,17 +23,17 @@ def _hand_on(payload: Any) -> str | None:
 
 
 def fetch_nothing() -> None:
-    """Have gradio leave the addresses that programs send in place of files as they are.
+    """Keep gradio from downloading URLs that API clients send in place of files.
 
-    It would fetch what lies there, whatever its size, and hold it in memory.
+    It would download a file of any size into memory.
     """
     processing_utils.async_ssrf_protected_download = _leave_alone
     processing_utils.ssrf_protected_download = _leave
 
 
-def is_address(place: str) -> bool:
-    """Whether it is an address on the network."""
-    return place.lower().startswith(("http://", "https://"))
+def is_address(path: str) -> bool:
+    """Whether a path is a URL."""
+    return path.lower().startswith(("http://", "https://"))
 
 
 async def _leave_alone(url: str, cache_dir: str) -> str:

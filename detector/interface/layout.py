@@ -1,4 +1,4 @@
-"""The page: layout and wiring."""
+"""Build the page and connect its events."""
 
 import html
 from collections.abc import Iterator
@@ -26,23 +26,23 @@ const apply = () => element.querySelectorAll('.see').forEach(slider => {
 element.addEventListener('input', apply);
 watch('value', apply);
 """
-"""A plate's slider sets how opaque its map is."""
+"""JavaScript: a plate's slider sets the opacity of its heatmap."""
 
 
 def read_part(name: str) -> str:
-    """A file of the page that stands beside this one."""
+    """Read a file of the page from this folder."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
 def missing_models() -> str:
-    """The models that cannot be chosen, as a list."""
+    """Return the models without weights as an HTML list; empty if there are none."""
     titles = list_missing()
     rows = "".join(f'<li aria-disabled="true">{html.escape(title)}</li>' for title in titles)
     return f'<div class="missing"><ul>{rows}</ul></div>' if titles else ""
 
 
 def translate() -> gr.I18n:
-    """The sentences in the language of the browser, by their keys."""
+    """Return the sentences for gradio, which picks the browser's language."""
     labels = texts.labels()
     figures = texts.figures_as_text(read_figures("default"))
     for code, said in labels.items():
@@ -56,7 +56,7 @@ say = translate()
 
 
 def build_interface() -> gr.Blocks:
-    """The whole app."""
+    """Build the whole page."""
     with gr.Blocks(
         title=texts.TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS // 4, KEPT_SECONDS)
     ) as blocks:
@@ -86,7 +86,7 @@ def build_interface() -> gr.Blocks:
 
 
 def _evidence() -> dict[str, Any]:
-    """The tabs below the light table; they appear with the verdict."""
+    """Build the tabs with the evidence, which appear with the verdict."""
     plain: dict[str, Any] = {"apply_default_css": False}
     with gr.Tabs(elem_id="evidence"):
         with gr.Tab(say("tab_faces"), render_children=True):
@@ -130,7 +130,7 @@ def _evidence() -> dict[str, Any]:
 
 
 def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> None:
-    """What happens when."""
+    """Connect the components' events to the functions in `checks`."""
     table, method, note = parts["table"], parts["method"], parts["note"]
     outputs = [parts[n] for n in ("table", *checks.EMPTY)]
 
@@ -181,12 +181,14 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network", **quiet}
-    at_once: dict[str, Any] = {"trigger_mode": "multiple"}  # a new file does not wait for the old
+    at_once: dict[str, Any] = {
+        "trigger_mode": "multiple"
+    }  # a new file does not wait for the previous one
     later: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "evidence", **quiet}
     faces, files = parts["faces"], [parts["files"], parts["archive"]]
 
     def go_on(begun: Any) -> None:
-        """After a verdict: maps, the stress test, the maps' own test, the report."""
+        """After a verdict: draw the maps, run the stress test, test the maps, write the report."""
         drawn = begun.then(on_draw, method, faces, **later)
         tested = drawn.then(on_stress, None, outputs, **later)
         proved = tested.then(on_test, method, faces, **later)
@@ -208,7 +210,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
 
 
 def _offer_endpoints() -> None:
-    """For programs and language models."""
+    """Add the API endpoints, which need hidden components."""
     shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network"}
     with gr.Row(visible=False):
         given, said = unopened(gr.File(type="filepath", label="clip")), gr.JSON()

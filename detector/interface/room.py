@@ -1,6 +1,6 @@
-"""How much visitors may send: the disk and the memory are bounded, and one visitor's part of them.
+"""Limit how much visitors upload, together and each, before a request's body is read.
 
-Gradio bounds the size of a file, and takes any number of them.
+Gradio limits the size of one file, but not their number.
 """
 
 import shutil
@@ -14,31 +14,38 @@ from fastapi.responses import PlainTextResponse
 from detector.interface.sessions import KEPT_SECONDS, temporary_folder
 from detector.turns import is_public, name_visitor
 
-HELD_BYTES = 20 * 2**30  # of uploads that may lie on the disk
+HELD_BYTES = 20 * 2**30  # of all uploads on the disk
 LEAST_FREE = 2 * 2**30  # bytes of the disk that uploads leave free
-EACH_BYTES = 4 * 2**30  # of one visitor from elsewhere
-EACH_FILES = 100  # likewise
+EACH_BYTES = 4 * 2**30  # of one remote visitor
+EACH_FILES = 100  # of one remote visitor
 MESSAGE_BYTES = 32 * 2**20  # of a request without files, which is held in memory
-SMALL = 2**16  # bytes of such a request that count for nothing
-LIES = 1.25 * KEPT_SECONDS  # seconds: files that are too old are looked for every quarter of that
+SMALL = 2**16  # bytes up to which such a request is not counted
+LIES = 1.25 * KEPT_SECONDS  # longest time an upload is on disk: it is checked every quarter of it
 
-FULL = "There is no room for more files just now. Please try again in an hour."
+FULL = "The server has no space for more files at the moment. Please try again in an hour."
 FULL_EACH = (
-    f"You have sent {EACH_FILES} files or {EACH_BYTES // 2**30} GiB within the hour. Please wait, "
+    f"You have sent {EACH_FILES} files or {EACH_BYTES // 2**30} GiB within an hour. Please wait, "
     "or run Unmask on your own machine, where there is no such limit."
 )
-TOO_LONG = f"A request without files may have {MESSAGE_BYTES // 2**20} MiB."
-NO_LENGTH = "A request must say how long it is."
+TOO_LONG = f"A request without files must not exceed {MESSAGE_BYTES // 2**20} MiB."
+NO_LENGTH = "The request needs a Content-Length header."
 
 
 class Room:
-    """What was sent of late, and by whom."""
+    """The recent uploads, and the limits on them."""
 
     def __init__(self) -> None:
         self._sent: deque[tuple[float, str, int]] = deque()
 
     def take(self, visitor: str, size: int, *, free: int, public: bool) -> str | None:
-        """Take in so many bytes; or say why not. `free` is what the disk has left."""
+        """Admit an upload or return the reason why not.
+
+        Args:
+            visitor: who sends it.
+            size: its bytes.
+            free: free bytes on the disk.
+            public: whether the visitor is remote, so that the limits on each apply.
+        """
         now = time.monotonic()
         while self._sent and self._sent[0][0] < now - LIES:
             self._sent.popleft()
@@ -52,13 +59,13 @@ class Room:
 
 
 class Doorkeeper:
-    """Refuses requests that there is no room for, before any of their content is read."""
+    """ASGI middleware that refuses requests beyond the limits before their body is read."""
 
     def __init__(self, app: Any) -> None:
         self.app, self.room = app, Room()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or refuse it."""
         refusal = self._refuse(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""What is remembered of each visitor, and where files lie for a while."""
+"""Keep each visitor's scans in memory, and their files in a temporary folder."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ from detector.records import Heatmap, Scan, Verdict
 from detector.stress import Trial
 from detector.texts import ENGLISH
 
-KEPT_SECONDS = 3600  # how long uploads and pictures stay on disk at most
+KEPT_SECONDS = 3600  # after which uploads and pictures are deleted
 SESSIONS = 32  # visitors whose last scans are remembered
-HELD_BYTES = 2**30  # of pictures of all visitors; beyond, the longest unseen is forgotten
+HELD_BYTES = 2**30  # of all visitors' pictures; beyond it the least recent visit is dropped
 
 
 @dataclass
 class Entry:
-    """One file of a visitor, and what was found in it."""
+    """One file of a visitor and its results."""
 
     path: Path
     name: str
@@ -33,19 +33,19 @@ class Entry:
     scan: Scan | None = None
     error: UserError | None = None
     trials: tuple[Trial, ...] | None = None
-    """The stress test's; None until it ran."""
+    """The stress test's trials; None until it has run."""
     tested: Verdict | None = None
-    """The verdict that the stress test left."""
+    """The verdict after the stress test."""
     maps: dict[tuple[int, int], dict[str, Heatmap]] = field(default_factory=dict)
-    """Frame and person -> method -> map, those that were tested."""
+    """(frame index, person id) -> method -> heatmap."""
     known: bool = False
-    """Whether its answer was worked out beforehand."""
+    """Whether its answer was computed in advance (the examples)."""
     chosen: tuple[int, int] | None = None
-    """Frame and person of the face that was asked for."""
+    """(frame index, person id) of the face that the user picked."""
 
     @property
     def answer(self) -> Answer | None:
-        """What is said of the file, once it was scanned."""
+        """The scan with its stress test; None until the file is scanned."""
         if self.scan is None:
             return None
         return Answer(self.scan, self.name, self.trials, self.tested, self.known)
@@ -53,61 +53,65 @@ class Entry:
 
 @dataclass
 class Visit:
-    """One visitor: their files, and which check is theirs at present."""
+    """One visitor's files and their current check."""
 
     language: str = ENGLISH
     model: str = "default"
     run: int = 0
-    """The page's own number of the present check."""
+    """Number that the page has given to the current check."""
     stopped: int = 0
-    """All checks up to this number are cancelled."""
+    """Checks up to this number are cancelled."""
     entries: list[Entry] = field(default_factory=list)
     open: Entry | None = None
-    """The file on the light table."""
+    """The file that the page shows."""
     folder: Path | None = None
-    """Where the files to download lie."""
+    """Folder of the files to download."""
 
     def begin(self, run: int, language: str, model: str) -> Callable[[], bool]:
-        """Forget what was, and start a check; the answer tells whether it has been stopped."""
+        """Start a new check and drop the old one.
+
+        Returns:
+            A function that says whether this check was cancelled or replaced.
+        """
         self.clear()
         self.run, self.language, self.model = run, language, model
         return lambda: self.run != run or self.stopped >= run
 
     @property
     def halted(self) -> bool:
-        """Whether the present check was cancelled, or a newer one is on its way."""
+        """Whether the current check was cancelled, or the page has started a newer one."""
         return 0 < self.run <= self.stopped
 
     def clear(self) -> None:
-        """Forget all scans, and delete their files."""
+        """Drop all scans and delete their files."""
         self.entries, self.open = [], None
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
 
     def weight(self) -> int:
-        """Bytes of the pictures that its scans hold."""
+        """Return the bytes of the pictures in its scans."""
         scans = [entry.scan for entry in self.entries if entry.scan is not None]
         frames = sum(k.image.nbytes for scan in scans for k in scan.key_frames)
         faces = (f for scan in scans for person in scan.people for f in person.person.faces)
         return frames + sum(face.crop.nbytes for face in faces)
 
     def make_folder(self) -> Path:
-        """Where files to download go; deleted with the visit."""
+        """Return the folder of the files to download; it is deleted with the visit."""
         if self.folder is None:
             self.folder = Path(tempfile.mkdtemp(dir=temporary_folder()))
         return self.folder
 
 
 class Visits:
-    """The visitors, the longest unseen forgotten first."""
+    """The current visits; the least recent is dropped first."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, Visit] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, request: gr.Request | None) -> Visit:
-        """The visit that a request belongs to."""
+        """Return the visit of a request's session, new if there is none."""
         key = getattr(request, "session_hash", None) or "api"
         with self._lock:
             visit = self._held.setdefault(key, Visit())
@@ -122,7 +126,7 @@ class Visits:
         return sum(visit.weight() for visit in self._held.values()) > HELD_BYTES
 
     def forget(self, request: gr.Request) -> None:
-        """The visitor has left."""
+        """Drop the visit of a session that has ended."""
         with self._lock:
             visit = self._held.pop(getattr(request, "session_hash", None) or "", None)
         if visit is not None:
@@ -134,15 +138,19 @@ VISITS = Visits()
 
 
 def temporary_folder() -> str:
-    """Where gradio keeps and cleans its files."""
+    """Return gradio's folder of uploads and cached files, and create it if needed."""
     folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def uploaded(place: Any) -> Path:
-    """The file that the page says it uploaded; nothing outside the folder of uploads."""
-    path = Path(str(place)).resolve()
+def uploaded(name: Any) -> Path:
+    """Return the path of a file that the page says it has uploaded.
+
+    Raises:
+        UserError: `missing_file` if it is outside the folder of uploads.
+    """
+    path = Path(str(name)).resolve()
     if not path.is_relative_to(Path(temporary_folder()).resolve()):
         raise UserError("missing_file", "This file was not uploaded here.")
     return path
