@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -33,7 +34,13 @@ FLAGS = [
 PATIENCE = 240_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
 browser_test = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+REQUIRED = bool(os.environ.get("UNMASK_REQUIRE_BROWSER"))  # set by .ci/run
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.mark.skipif(not REQUIRED, reason="only CI must run the browser tests")
+def test_a_browser_is_installed() -> None:
+    assert CHROMIUM is not None, "the browser tests would be skipped"
 
 
 @pytest.fixture(scope="module")
