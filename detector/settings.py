@@ -30,9 +30,9 @@ class Settings:
     """auto, cpu, cuda or mps."""
     key_frames: int = 32
     """How many frames are looked at, 1 to 512."""
-    frames: str = "all"
-    """What key frames are chosen from. all: every frame; some: of a clip with many frames those
-    that other frames refer to, 16 a second at most, which takes less time."""
+    frames: str = "some"
+    """What key frames are chosen from. some: of a clip with many frames those that other frames
+    refer to, 16 a second at most, which takes less time; all: every frame, as in the paper."""
     explain: str | None = None
     """Method of the heatmaps of the most telling faces: smoothgrad, gradcam, gradcam++,
     faster-scorecam, layercam, hirescam, scorecam; or none."""

@@ -563,8 +563,11 @@ def _reduce(image: Image) -> np.ndarray:
 
 
 def read_frames(path: str | os.PathLike[str], *, limits: Settings | None = None) -> Iterator[Frame]:
-    """The frames of a clip or the one of a still image, in order, in one pass."""
-    yield from Clip(path, limits)
+    """The frames of a clip or the one of a still image, in order, in one pass.
+
+    Without `limits`, every frame is read.
+    """
+    yield from Clip(path, limits or Settings(frames="all"))
 
 
 def write_clip(images: Sequence[Image], *, rate: int = 25, crf: int = 23) -> bytes:

@@ -40,7 +40,8 @@ def test_a_map_too_small_for_surroundings_counts_alike_everywhere(side: int) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["xception", "densenet201", "inception_v3", "resnet50", "plain_cnn", "test_efficientnet"]
+    "name",
+    ["xception", "densenet201", "inception_v3", "resnet50", "plain_cnn", "efficientnet_lite0"],
 )
 def test_folding_the_norms_changes_no_output(name: str) -> None:
     torch.manual_seed(0)

@@ -467,7 +467,7 @@ def _cut(job: CutJob, key: str, name: str) -> Iterator[Row]:
     folder = out / "crops" / key[:2]
     folder.mkdir(parents=True, exist_ok=True)
     is_image = Path(source.path).suffix.lower() in IMAGE_SUFFIXES
-    clip = Clip(source.path, Settings())
+    clip = Clip(source.path, Settings(frames="all"))
     looked_at: Iterable[KeyFrame]
     if job.frames == "all":
         looked_at = (KeyFrame(f.index, f.time, 0.0, f.image) for f in clip)
