@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from clips import make_face
 
 from detector.interface import sessions
@@ -39,3 +40,33 @@ def test_one_visit_alone_is_kept_whatever_it_holds() -> None:
     request: Any = SimpleNamespace(session_hash="one")
     assert visits.of(request) is visit
     assert visit.entries
+
+
+def test_a_check_is_stopped_by_cancelling_it_or_by_a_newer_one() -> None:
+    visit = sessions.Visit()
+    stopped = visit.begin(1, "en", "default")
+    assert not stopped()
+    assert not visit.halted
+    visit.stopped = 1
+    assert stopped()
+    assert visit.halted
+    newer = visit.begin(2, "de", "default")
+    assert stopped()
+    assert not newer()
+    assert (visit.language, visit.halted) == ("de", False)
+
+
+def test_a_visitor_who_leaves_is_forgotten_with_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    visits = Visits()
+    request: Any = SimpleNamespace(session_hash="one")
+    visit = visits.of(request)
+    stopped = visit.begin(1, "en", "default")
+    (visit.make_folder() / "report.html").write_text("a report", encoding="utf-8")
+    assert visit.make_folder().parent == tmp_path
+    visits.forget(request)
+    assert stopped()
+    assert list(tmp_path.iterdir()) == []
+    assert visits.of(request) is not visit
