@@ -1,11 +1,15 @@
 """The documents say what the program does: commands, links, tables and the Python they show."""
 
+import argparse
+import inspect
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from detector import errors
 from detector.__main__ import COMMANDS, build_parser
 from detector.errors import CODES
 from detector.records import LABEL_TEXT
@@ -54,6 +58,77 @@ def test_commands_are_understood(arguments: list[str]) -> None:
     assert build_parser().parse_args(arguments).command in COMMANDS
 
 
+def test_installed_commands_are_understood() -> None:
+    """Those that follow `unmask` as a word, such as in the container."""
+    called = [
+        words[words.index("unmask") + 1 :]
+        for _, words in shell_commands()
+        if "unmask" in words and words[words.index("unmask") + 1 :]
+    ]
+    called = [arguments for arguments in called if arguments[0] in COMMANDS]
+    assert called
+    for arguments in called:
+        assert build_parser().parse_args(arguments).command in COMMANDS
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_of(command)
+
+
+def test_options_exist() -> None:
+    """Those in running text; the ones in shell blocks are parsed."""
+    known = set(options_of(build_parser())) | {"--require-hashes"}  # pip's
+    scripts = [*ROOT.glob("benchmarks/*.py"), ROOT / "docs" / "make_pictures.py"]
+    for path in scripts:
+        known |= set(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
+    named = {
+        (path.name, option)
+        for path, text in TEXTS.items()
+        for span in re.findall(r"`([^`\n]+)`", text)
+        for option in re.findall(r"(?<!\S)--[a-z][a-z-]+", span)
+    }
+    assert len(named) > 20
+    assert {pair for pair in named if pair[1] not in known} == set()
+
+
+def test_published_figures_name_their_command() -> None:
+    command = re.compile(r"\bpython -m (benchmarks\.\w+|detector evaluate)\b")
+    figure = re.compile(r"^\|.*\d\.\d", re.M)
+    unnamed = []
+    for path, text in TEXTS.items():
+        beginning, *sections = re.split(r"^## ", text, flags=re.M)
+        unnamed += [
+            f"{path.name}: {section.splitlines()[0]}"
+            for section in sections
+            if figure.search(section) and not command.search(beginning + section)
+        ]
+    assert unnamed == []
+
+
+def test_all_python_is_run() -> None:
+    """README's below, the API's by test_app.py; a block elsewhere would be run by none."""
+    assert {path.name for path, _ in blocks("python")} == {"README.md", "api.md"}
+
+
+def test_the_apis_arguments_have_the_documented_defaults() -> None:
+    from detector.interface.api import api_explain, api_scan
+
+    rows = table_rows(TEXTS[ROOT / "docs" / "api.md"], "| argument | endpoint | what |")
+    told = {name.strip("`"): default.strip("`") for name, _, _, default in rows}
+    for function in (api_scan, api_explain):
+        for name, parameter in inspect.signature(function).parameters.items():
+            given = parameter.default
+            assert told[name] == ("" if given is inspect.Parameter.empty else f"{given:g}"
+                                  if isinstance(given, float) else str(given))  # fmt: skip
+    assert set(told) == {
+        *inspect.signature(api_scan).parameters, *inspect.signature(api_explain).parameters
+    }  # fmt: skip
+
+
 def test_benchmarks_exist() -> None:
     words = re.compile(r"\bbenchmarks\.(?!md\b)(\w+)")
     named = {name for text in TEXTS.values() for name in words.findall(text)}
@@ -84,9 +159,13 @@ def test_the_readme_names_every_command() -> None:
             and f"`{name}`" not in README] == []  # fmt: skip
 
 
-def test_the_readme_lists_the_error_codes() -> None:
+def test_the_readme_lists_the_error_codes_by_group() -> None:
     rows = table_rows(README, "| about | codes |")
-    assert sorted(code for row in rows for code in re.findall(r"`(\w+)`", row[1])) == sorted(CODES)
+    listed = [re.findall(r"`(\w+)`", row[1]) for row in rows]
+    tree = re.split(r"[├└]── ", errors.__doc__ or "")[1:]
+    drawn = [[word for word in re.findall(r"\w+", group) if word in CODES] for group in tree]
+    assert [set(codes) for codes in listed] == [set(codes) for codes in drawn]
+    assert sorted(code for codes in listed for code in codes) == sorted(CODES)
 
 
 def test_the_readme_lists_the_verdicts() -> None:
