@@ -1,4 +1,4 @@
-"""The same clip, re-encoded, halved, mirrored, its frames shifted: does the answer hold?"""
+"""The stress test: score altered face crops again and check whether the verdict holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from detector.video import Recoder
 
 @dataclass(frozen=True)
 class Trial:
-    """How the deciding person scores after one alteration."""
+    """The deciding person's result after one alteration."""
 
     name: str
     probability: float
@@ -39,7 +39,7 @@ def _mirror(crops: list[Image]) -> list[Image]:
 
 
 def _shift(crops: list[Image]) -> list[Image]:
-    """The crop a little off, as another face finder would have cut it."""
+    """Shift the crop slightly, as if another face finder had cut it."""
     shifted = []
     for crop in crops:
         by = max(1, crop.shape[0] // 30)
@@ -59,7 +59,16 @@ TRIALS = {
 def stress(
     found: Scan, detector: Scorer, progress: Progress = silent
 ) -> tuple[list[Trial], Verdict]:
-    """Every trial, and the verdict that remains: one that flips becomes inconclusive."""
+    """Score the deciding person's faces unaltered and after each alteration.
+
+    Args:
+        found: the scan.
+        detector: the detector of the scan.
+        progress: called with a stage and its fraction.
+
+    Returns:
+        The trials, and the verdict after them; no trials if no face was scored.
+    """
     people = [p for p in found.people if p.scores and p.person.id == found.verdict.person]
     if not people:
         return [], found.verdict
@@ -73,7 +82,7 @@ def stress(
 
 
 def settle(verdict: Verdict, trials: Sequence[Trial]) -> Verdict:
-    """The verdict that the trials leave."""
+    """Return the verdict, or inconclusive if a trial contradicts a firm one."""
     firm = {t.label for t in trials} - {Label.INCONCLUSIVE}
     flipped = [t.name for t in trials if t.label is not verdict.label]
     if verdict.label in firm and flipped:

@@ -1,7 +1,7 @@
-"""Whose turn it is: gradio's queue made fair, and told in words when it is full.
+"""Make gradio's queue fair between visitors, and explain when it is full.
 
-Gradio serves whoever came first: one visitor with eight calls would keep all others waiting. Here
-one visitor never runs on all places of a kind, nor waits with more than a few calls.
+Gradio serves calls in order, so one visitor with many calls would keep all others waiting. Here
+one visitor cannot occupy all slots of a concurrency group, and has a limit on waiting calls.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 WAITING_EACH = 8  # calls of one visitor that may wait
 
 FULL = (
-    "Too many visitors are waiting just now, and nothing was looked at. Please try again in a few "
+    "Too many visitors are waiting now, so nothing was checked. Please try again in a few "
     "minutes, or run Unmask on your own machine."
 )
 FULL_EACH = (
@@ -21,7 +21,7 @@ FULL_EACH = (
 
 
 def be_fair(queue: Any) -> None:
-    """Have gradio's queue share its places."""
+    """Replace the queue's `push` and `get_events` by fair versions."""
     push, get_events = queue.push, queue.get_events
 
     async def push_fairly(*, body: Any, request: Any, username: str | None) -> Any:
@@ -64,7 +64,7 @@ def _visitor_of(event: Any) -> str:
 
 
 def name_visitor(session: str | None, request: Any) -> str:
-    """By address, of which there are fewer than sessions; on this machine itself by session."""
+    """Identify a visitor by address, or by session if they are on this machine."""
     address = request.client.host if request.client else ""
     if "SPACE_ID" in os.environ:
         forwarded = request.headers.get("x-forwarded-for", "")
@@ -73,7 +73,7 @@ def name_visitor(session: str | None, request: Any) -> str:
 
 
 def is_public(request: Any) -> bool:
-    """Whether it comes from elsewhere than this machine."""
+    """Whether a request comes from another machine."""
     return "SPACE_ID" in os.environ or not (
         request.client and request.client.host in ("127.0.0.1", "::1", "localhost")
     )

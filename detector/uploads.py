@@ -1,4 +1,4 @@
-"""Uploads lie in one private folder for each launch, which is removed when the program ends.
+"""Keep uploads in a private folder per launch, which is removed when the program ends.
 
 A helper process holds one end of a pipe and removes the folder when the pipe breaks: after Ctrl-C,
 a crash, or a kill that no program can catch. If the helper is killed as well, or the power fails,

@@ -1,4 +1,4 @@
-"""A file -> what it is, and its frames in one pass, bounded in size and time.
+"""Read a file's properties and frames, in one pass and within limits on size and time.
 
 The only importer of av.
 """
@@ -44,36 +44,42 @@ CLIP_SUFFIXES = {
     ".m2ts", ".3gp", ".ogv", ".flv", ".wmv", ".mxf",
 } | IMAGE_SUFFIXES  # fmt: skip
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
-DAMAGED_LIMIT = 10_000  # packets after which a file is given up
-DENSE = 8  # frames a key frame: of a clip that has more, those that no other needs are left out
-SPACING = 1 / 16  # seconds between the frames that are then looked at
-SAMPLED_FRAMES = 240  # frames looked at of a clip that is longer than the limit
-AHEAD = 0.1  # of the time for decoding, in which to learn how long a clip is
-SLACK = 0.9  # of the time left, with which a sample is planned
-LONGEST = 7 * 86_400.0  # seconds; time stamps beyond a week are nonsense
-FASTEST = 1000  # frames a second; a rate beyond is nonsense
-THREADS = 4  # of a decoder: each holds frames of its own
-HDR_CURVES = {16: "PQ", 18: "HLG"}  # numbers of ITU-T H.273
+MAX_DAMAGED = 10_000  # packets after which decoding stops
+FRAMES_PER_KEY_FRAME = (
+    8  # clips with more frames than this are thinned out if settings.frames is some
+)
+THINNED_SECONDS = 1 / 16  # least time between the frames of a thinned clip
+SAMPLED_FRAMES = 240  # frames decoded of a clip that is longer than the limit
+LENGTH_CHECK_SHARE = 0.1  # share of the decoding time spent on finding a clip's real length
+TIME_RESERVE = 0.9  # share of the remaining time that a sample may plan with
+MAX_TIMESTAMP = 7 * 86_400.0  # seconds (a week); later time stamps are ignored
+MAX_RATE = 1000  # frames a second; higher rates are ignored
+THREADS = 4  # of one decoder; each holds frames in memory
+HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "HEIF", "AVIF", "GIF")
-"""What Pillow may open. Its others include PostScript, for which it runs another program."""
+"""Formats that Pillow may open. For PostScript, which is not one, it would run Ghostscript."""
 
 CLIP_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "gif", "mpeg", "mpegvideo", "mpegts", "ogg",
     "flv", "asf", "mxf", "h264", "hevc", "m4v", "ivf",
 )  # fmt: skip
-"""What FFmpeg may open: no playlists, nor anything else that names further files to read."""
+"""Containers that FFmpeg may open: no playlists or other formats that refer to other files."""
 
 OPEN_OPTIONS = {
     "format_whitelist": ",".join(CLIP_FORMATS),
     "protocol_whitelist": "file",
-    "enable_drefs": "0",  # tracks whose pictures lie in another file
+    "enable_drefs": "0",  # no tracks whose data is in another file
     "max_streams": "64",
 }
 
 
 def check_file(path: str | os.PathLike[str], settings: Settings) -> Path:
-    """The path, if it is a file that may be opened; a UserError that says why not otherwise."""
+    """Return the path if the file exists, is not empty or too large, and can be read.
+
+    Raises:
+        UserError: `missing_file`, `not_a_file`, `empty_file`, `file_too_large`, `no_permission`.
+    """
     if not os.fspath(path):
         raise UserError("missing_file", "The name of the file is empty.")
     file = Path(path)
@@ -101,7 +107,11 @@ def check_file(path: str | os.PathLike[str], settings: Settings) -> Path:
 
 
 def read_image(path: str | os.PathLike[str], settings: Settings | None = None) -> Image:
-    """A still image, upright, RGB."""
+    """Read a still image as upright RGB.
+
+    Raises:
+        UserError: `unreadable_video`, `frame_too_large`, or a code of `check_file`.
+    """
     settings = settings or Settings()
     file = check_file(path, settings)
     try:
@@ -149,13 +159,13 @@ def _too_large(size: str, settings: Settings) -> UserError:
 
 
 def check_pixels(width: int, height: int, settings: Settings) -> None:
-    """Refuse a frame that is too large to decode."""
+    """Raise UserError `frame_too_large` for a frame beyond the limit."""
     if width * height > settings.max_pixels:
         raise _too_large(f"{width} x {height} pixels", settings)
 
 
 def is_still(file: Path) -> bool:
-    """Whether the content, whatever the name says, is a picture rather than a clip."""
+    """Whether the content is a still image, whatever the file's name says."""
     try:
         with _open_image(file) as image:
             # A GIF is a clip; so is an animated WebP or PNG, of which the first frame is taken.
@@ -167,10 +177,10 @@ def is_still(file: Path) -> bool:
 
 
 class Clip:
-    """An opened file: what it is, and its frames in one pass. Closes itself after the last.
+    """An open video or image. Iterate over it once to get its frames; it is then closed.
 
-    What the header claims is corrected by what was decoded; `warnings` fills while frames are
-    read, and `info` is right after the last.
+    `info` first holds what the header claims and is corrected after the last frame. `warnings` is
+    filled while frames are read.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Settings | None = None) -> None:
@@ -183,7 +193,7 @@ class Clip:
         self._dense = False
         self._reformatter = VideoReformatter()
         self.until = clock.monotonic() + self.settings.max_decode_time
-        """When to stop decoding, on the clock that only goes forward."""
+        """Time on the monotonic clock at which decoding stops."""
         self._last = 0.0  # time of the last frame
         self._damaged = 0
         self._container: av.container.InputContainer | None = None
@@ -262,7 +272,7 @@ class Clip:
             path=str(self.file),
             width=width,
             height=height,
-            rate=rate if 0 < rate <= FASTEST else Fraction(0),
+            rate=rate if 0 < rate <= MAX_RATE else Fraction(0),
             duration=max(0.0, duration),
             frames=stream.frames or None,
             codec=stream.codec_context.name,
@@ -270,7 +280,7 @@ class Clip:
         )
 
     def close(self) -> None:
-        """Close the file; harmless when it is closed."""
+        """Close the file; does nothing if it is closed."""
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -316,7 +326,11 @@ class Clip:
     def _until_stopped(
         self, pictures: Iterator[tuple[int, av.VideoFrame]]
     ) -> Generator[Frame, None, bool]:
-        """The frames; whether the time for decoding was over before the last."""
+        """Yield frames until the time limit.
+
+        Returns:
+            Whether the limit was reached before the last frame.
+        """
         try:
             for index, picture in pictures:
                 try:
@@ -375,12 +389,12 @@ class Clip:
         return Frame(index, self._time(index, picture), luma, load)
 
     def _pixel_width(self) -> float:
-        """How wide a pixel is for its height: 1 for nearly all clips, not for old television."""
+        """Return the pixel aspect ratio, which is not 1 for some broadcast formats."""
         ratio = float(self._stream.sample_aspect_ratio or 1)
         return ratio if 0.1 < ratio < 10 else 1.0
 
     def _warn_of_kind(self, picture: av.VideoFrame) -> None:
-        """Say what the network has hardly seen."""
+        """Warn of HDR and interlaced video, which the network was hardly trained on."""
         curve = HDR_CURVES.get(int(picture.color_trc))
         if curve:
             self.warnings.append(
@@ -397,15 +411,15 @@ class Clip:
         if picture.pts is not None and picture.time_base is not None:
             start = self._stream.start_time or 0
             time = float((picture.pts - start) * picture.time_base)
-            if time <= LONGEST:
+            if time <= MAX_TIMESTAMP:
                 return max(0.0, time)
         return float(index / self.info.rate) if self.info.rate else 0.0
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
-        """What decodes from here on, in order; what is damaged is left out and counted."""
+        """Decode from the current position on; damaged packets are skipped and counted."""
         assert self._container is not None
         packets = self._container.demux(self._stream)
-        while self._damaged <= DAMAGED_LIMIT:
+        while self._damaged <= MAX_DAMAGED:
             self._check_clock()
             try:
                 packet = next(packets)
@@ -435,27 +449,27 @@ class Clip:
         )
 
     def _is_dense(self) -> bool:
-        """Whether there are enough frames to leave out those that no other refers to.
+        """Whether the clip has so many frames that its non-reference frames can be skipped.
 
-        The others are decoded exactly as they would be among all.
+        The remaining frames decode to the same pixels as without skipping.
         """
         if self.settings.frames == "all" or not self.info.rate:
             return False
-        wanted = DENSE * self.settings.key_frames
+        wanted = FRAMES_PER_KEY_FRAME * self.settings.key_frames
         try:
-            with self._open() as beside:  # what there is counts, not what the header says
+            with self._open() as beside:  # packets are counted, because the header may be wrong
                 packets = beside.demux(beside.streams[self._stream.index])
                 return sum(1 for _ in itertools.islice(packets, wanted + 1)) > wanted
         except (av.error.FFmpegError, ValueError):
             return False
 
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Every frame, or of a dense clip some sixteen a second, up to the limit."""
+        """Yield every frame up to the limit, or of a dense clip at most 16 a second."""
         dense, rate = self._dense, float(self.info.rate)
         index, last = -1, -1.0
         for number, picture in enumerate(self._pictures()):
             time = self._time(number, picture)
-            if dense and last <= time < last + SPACING - 1e-6:
+            if dense and last <= time < last + THINNED_SECONDS - 1e-6:
                 continue
             index, last = max(index + 1, round(time * rate) if dense else 0), time
             if time > self.settings.max_duration:
@@ -467,7 +481,7 @@ class Clip:
             yield index, picture
 
     def _seek(self, time: float) -> bool:
-        """Go to the last key picture before a time; false where there is no going to."""
+        """Seek to the last I-frame before a time; False if the file cannot be sought."""
         assert self._container is not None
         base = self._stream.time_base or Fraction(1, av.time_base)
         try:
@@ -478,13 +492,15 @@ class Clip:
         return True
 
     def _is_long(self) -> bool:
-        """Whether the file goes on past the limit, as it says: looked up at its end."""
-        claimed = min(self.info.duration, LONGEST)
-        end, until = 0.0, clock.monotonic() + AHEAD * self.settings.max_decode_time
+        """Whether the file is really longer than the limit, checked by decoding its end."""
+        claimed = min(self.info.duration, MAX_TIMESTAMP)
+        end, until = 0.0, clock.monotonic() + LENGTH_CHECK_SHARE * self.settings.max_decode_time
         if self._seek(claimed):
             for number, picture in enumerate(self._pictures()):
                 end = max(end, self._time(number, picture))
-                if clock.monotonic() > until:  # key pictures are rare: all of it is decoded
+                if (
+                    clock.monotonic() > until
+                ):  # I-frames are rare, so this would decode the whole clip
                     break
         if end < self.settings.max_duration:
             self._seek(0.0)
@@ -493,10 +509,10 @@ class Clip:
         return True
 
     def _sample(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames spread evenly over a long clip: to a key picture near each, then decoding on.
+        """Yield evenly spaced frames of a long clip, by seeking to an I-frame near each.
 
-        Where key pictures are rarer than that, going to one leads back: then all is decoded. Where
-        decoding takes long, the frames lie further apart, so that the clip's end is reached.
+        If I-frames are rarer than the samples, seeking would go back, so everything is decoded.
+        If decoding is slow, the spacing grows so that the end of the clip is reached in time.
         """
         rate = float(self.info.rate or 25)
         stretch = self.info.duration / SAMPLED_FRAMES
@@ -519,14 +535,14 @@ class Clip:
             number += self._stride(number, began) if seeking else 1
 
     def _stride(self, number: int, began: float) -> int:
-        """How many stretches to go on, so that the rest of a sample is looked at in time."""
+        """Return how many sampling steps to advance to end the sample within the time limit."""
         now = clock.monotonic()
         each = (now - began) / max(1, self.frames_read)
-        room = max(1.0, SLACK * (self.until - now) / max(each, 1e-9))
+        room = max(1.0, TIME_RESERVE * (self.until - now) / max(each, 1e-9))
         return max(1, math.ceil((SAMPLED_FRAMES - number) / room))
 
     def _correct_info(self, *, whole: bool) -> None:
-        """What reading the frames taught: how many, how long, and whether the end is missing."""
+        """Correct the number of frames, rate and duration by what was decoded."""
         announced = self.info.frames
         read = max(self.frames_read, self._packets) if self._dense else self.frames_read
         if whole and announced and read < 0.9 * announced:
@@ -547,7 +563,7 @@ class Clip:
 
 
 def _shrink(image: Image, side: int | None) -> Image:
-    """A picture, at most `side` pixels long."""
+    """Reduce a picture to at most `side` pixels on its longer side."""
     share = min(1.0, side / max(image.shape[:2])) if side else 1.0
     if share == 1:
         return image
@@ -571,7 +587,7 @@ def read_frames(path: str | os.PathLike[str], *, limits: Settings | None = None)
 
 
 def write_clip(images: Sequence[Image], *, rate: int = 25, crf: int = 23) -> bytes:
-    """An mp4 file with h264 that every browser plays; the pictures are of one size."""
+    """Encode pictures of one size as an mp4 file with h264, which all browsers play."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         _encode(container, images, rate, {"crf": str(crf), "preset": "medium"}, 0)
@@ -586,7 +602,7 @@ def _encode(
     threads: int,
     codec: str = "libx264",
 ) -> None:
-    """In yuv420p, which needs even sides: odd ones are padded."""
+    """Encode as yuv420p; odd sides are padded because it needs even ones."""
     height, width = images[0].shape[:2]
     below, right = height % 2, width % 2
     stream = cast(
@@ -609,8 +625,8 @@ class Recoder:
     def __init__(self, crf: int, preset: str = "veryfast", codec: str = "libx264") -> None:
         """`crf` is x264's quality: 18 is visually clean, 23 usual, 40 heavily compressed.
 
-        `mpeg4` and `mpeg2video`, which older files have, take a like step; they do not smooth the
-        borders of their blocks.
+        For the codecs `mpeg4` and `mpeg2video` of older files it is mapped to a similar quantiser;
+        they have no deblocking filter.
         """
         self.codec = codec
         self.options = {"crf": str(crf), "preset": preset}
@@ -618,7 +634,7 @@ class Recoder:
             self.options = {"qmin": str(max(2, crf // 3)), "qmax": str(max(2, crf // 3))}
 
     def run(self, images: Sequence[Image], rate: int = 25) -> list[Image]:
-        """The pictures after encoding and decoding, in order; all of one size."""
+        """Return the pictures, all of one size, after encoding and decoding."""
         height, width = images[0].shape[:2]
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="matroska") as container:
