@@ -59,6 +59,12 @@ def to_tensor(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
+def crops_to_tensor(crops: Sequence[Image], side: int, device: torch.device) -> torch.Tensor:
+    """Crops of any size -> (n, 3, side, side) float in 0..1, as `to_tensor` makes it."""
+    sized = np.stack([resize(crop, side, side) for crop in crops])
+    return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), device)
+
+
 class Scorer(Protocol):
     """What a scan needs: a Detector, an Ensemble or another class with these members."""
 
@@ -110,8 +116,7 @@ class Detector:
 
     def prepare(self, crops: Sequence[Image]) -> torch.Tensor:
         """Crops of any size -> the network's input, (n, 3, side, side) float in 0..1."""
-        sized = np.stack([resize(crop, self.side, self.side) for crop in crops])
-        return to_tensor(torch.from_numpy(sized).permute(0, 3, 1, 2), self.device)
+        return crops_to_tensor(crops, self.side, self.device)
 
     def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The largest logit of each crop over the signs, (n,)."""

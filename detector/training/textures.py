@@ -12,10 +12,9 @@ import torch
 
 from detector.architectures import Network
 from detector.errors import UserError
-from detector.faces import resize
 from detector.records import SIGNS
 from detector.records import Image as Pixels
-from detector.scoring import to_tensor
+from detector.scoring import crops_to_tensor
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index
 from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, show
@@ -142,9 +141,7 @@ def _weigh(drawn: np.ndarray, datasets: Sequence[str]) -> np.ndarray:
 
 def _look(network: Network, crops: Sequence[Pixels]) -> tuple[np.ndarray, np.ndarray]:
     """The backbone's logits and textures of a few crops."""
-    side = network.architecture.side
-    sized = torch.from_numpy(np.stack([resize(crop, side, side) for crop in crops]))
-    pictures = to_tensor(sized.permute(0, 3, 1, 2), torch.device("cpu"))
+    pictures = crops_to_tensor(crops, network.architecture.side, torch.device("cpu"))
     with torch.inference_mode():
         logits, textures = network.look(pictures, STAGES)
     return logits.numpy(), textures.numpy().astype(np.float64)
