@@ -1,12 +1,14 @@
-"""Takes the pictures of the app: README's two, or those of every state in every view.
+"""Take the pictures of the app: README's two, an animation, or every state in every view.
 
     PYTHONPATH=. python docs/make_pictures.py                  # docs/answer.png, docs/faces.png
+    PYTHONPATH=. python docs/make_pictures.py --film           # docs/app.gif, 20 seconds
     PYTHONPATH=. python docs/make_pictures.py --all FOLDER     # every state, to be looked at
 
 It needs Chromium and playwright (requirements-test.txt).
 """
 
 import argparse
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +34,10 @@ VIEWS: dict[str, dict[str, Any]] = {
         "viewport": {"width": 360, "height": 800}, "color_scheme": "dark", "locale": "fr-FR",
     },
 }  # fmt: skip
+TESTED = "document.querySelectorAll('#faces .plate details').length == 3"
+FILM_SIZE = 720, 450  # pixels
+FILM_STEP = 400  # milliseconds a picture
+FILM_COLOURS = 64
 TABS = ("faces", "keyframes", "origin", "holds", "compared", "files")
 """What each tab of the evidence shows, in their order."""
 
@@ -96,8 +102,7 @@ def take_two(page: Page, address: str, example: str) -> None:
     """README's pictures: an example's answer, and the faces that it rests on."""
     visit(page, address)
     check(page, EXAMPLES / f"{example}.mp4")
-    tested = "document.querySelectorAll('#faces .plate details').length == 3"
-    page.wait_for_function(tested)
+    page.wait_for_function(TESTED)
     page.focus(".lt-scrub")
     for _ in range(9):
         page.keyboard.press("ArrowRight")
@@ -106,11 +111,45 @@ def take_two(page: Page, address: str, example: str) -> None:
     page.locator("#evidence").screenshot(path=HERE / "faces.png")
 
 
+def film(page: Page, address: str, example: str) -> None:
+    """Animate a check of 20 seconds: drop an example, play it, show faces and stress test."""
+    shots: list[PIL.Image.Image] = []
+
+    def shoot(count: int) -> None:
+        for _ in range(count):
+            shot = PIL.Image.open(io.BytesIO(page.screenshot()))
+            small = shot.convert("RGB").resize(FILM_SIZE, PIL.Image.Resampling.LANCZOS)
+            shots.append(small.quantize(FILM_COLOURS, dither=PIL.Image.Dither.NONE))
+            page.wait_for_timeout(FILM_STEP / 2)
+
+    visit(page, address)
+    shoot(4)
+    page.set_input_files(".lt-input", str(EXAMPLES / f"{example}.mp4"))
+    shoot(8)
+    page.wait_for_selector(".lt[data-state=done]")
+    shoot(3)
+    page.click(".lt-play")
+    shoot(11)
+    page.wait_for_selector("#faces .plate details", state="attached")
+    tabs = page.locator("#evidence [role=tab]:visible")
+    for shown in ("faces", "keyframes", "origin", "holds"):
+        tabs.nth(TABS.index(shown)).click()
+        page.locator("#evidence").scroll_into_view_if_needed()
+        page.mouse.wheel(0, 400)
+        page.wait_for_timeout(500)
+        shoot(6)
+    page.wait_for_function(TESTED)  # do not stop the app amid its work
+    shots[0].save(
+        HERE / "app.gif", save_all=True, append_images=shots[1:], duration=FILM_STEP, loop=0
+    )
+
+
 def main() -> None:
     """Serve the app, visit it, and take the pictures."""
     parser = argparse.ArgumentParser(description="Take pictures of the app")
     parser.add_argument("example", nargs="?", default="manipulated")
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="every state in every view")
+    parser.add_argument("--film", action="store_true", help="docs/app.gif alone")
     options = parser.parse_args()
     with private_folder(), sync_playwright() as playwright:
         from detector.interface import launch
@@ -118,7 +157,9 @@ def main() -> None:
         blocks = launch(open_browser=False, block=False)
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        if options.all is None:
+        if options.film:
+            film(browser.new_page(**VIEWS["1280"]), str(blocks.local_url), options.example)
+        elif options.all is None:
             page = browser.new_page(**VIEWS["1280"])
             take_two(page, str(blocks.local_url), options.example)
         else:
