@@ -81,7 +81,7 @@ def options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def test_options_exist() -> None:
     """Those in running text; the ones in shell blocks are parsed."""
-    known = set(options_of(build_parser())) | {"--require-hashes"}  # pip's
+    known = set(options_of(build_parser())) | {"--require-hashes", "--no-deps"}  # pip's
     scripts = [*ROOT.glob("benchmarks/*.py"), ROOT / "docs" / "make_pictures.py"]
     for path in scripts:
         known |= set(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
