@@ -30,7 +30,7 @@ from detector.video import write_clip
 HERE = Path(__file__).parent
 SIZE = 480, 360
 SQUARE = 400, 400
-LARGE = 640, 640
+LARGE = 720, 720
 WIDE = 840, 450
 SECONDS, RATE = 5, 25
 VARIETY = 0.8  # how far the person who does not exist is from the mean one
