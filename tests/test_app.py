@@ -329,7 +329,7 @@ def test_too_large_a_request_is_refused(address: str) -> None:
     asking.endheaders()
     told = asking.getresponse()
     assert told.status == 413
-    assert b"room" in told.read()
+    assert b"no space for more files" in told.read()
     asking.close()
 
 
