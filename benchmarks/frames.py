@@ -50,20 +50,22 @@ def main() -> None:
     }
     found, seconds = verdicts_of(clips, settings)
     print("| clip | label | all | some |\n|---|---|---|---|")
-    both, moved = [], []
+    both = []
     for clip, every, some in zip(clips, found["all"], found["some"], strict=True):
+        moved = 0.0
         if every.probability is not None and some.probability is not None:
             both.append((clip.fake, every.probability, some.probability))
-            moved.append(abs(every.probability - some.probability))
-        if every.label != some.label or (moved and moved[-1] >= SHOWN):
+            moved = abs(every.probability - some.probability)
+        if every.label != some.label or moved >= SHOWN:
             cells = (f"{v.label} {v.probability or 0:.3f}" for v in (every, some))
             print(f"| {clip.path.name} | {'fake' if clip.fake else 'real'} | {' | '.join(cells)} |")
     labels, every_one, some_only = np.array(both).T
+    differences = np.abs(every_one - some_only)
     same = sum(a.label == b.label for a, b in zip(found["all"], found["some"], strict=True))
     print(
         f"\n{same} of {len(clips)} verdicts are the same. AUC {auc(labels > 0, every_one):.3f} "
         f"from all, {auc(labels > 0, some_only):.3f} from some, {len(both)} clips. Probabilities "
-        f"differ by {np.median(moved):.3f} (median), {np.max(moved):.3f} (largest). "
+        f"differ by {np.median(differences):.3f} (median), {differences.max():.3f} (largest). "
         f"{seconds['all']:.0f} s and {seconds['some']:.0f} s."
     )
 

@@ -172,7 +172,7 @@ def main() -> None:
     detector = load_detector(device="cpu")
     if not isinstance(detector, Detector):
         raise SystemExit("The default detector is an ensemble: compare its members.")
-    plain = Straightforward(replace(detector), options.key_frames)
+    plain = Straightforward(detector, options.key_frames)
     settings = Settings(key_frames=options.key_frames, device="cpu")
     scan(clips[0], replace(settings, key_frames=4), detector=detector)  # warm up
     print("| clip | bare decoding s | straightforward s | scan s | times as fast "

@@ -373,7 +373,7 @@ def build_network(
 def fold_norms(module: nn.Module) -> None:
     """Fold every batch norm into the convolution registered just before it, in place.
 
-    The outputs stay the same, in half the time. For networks that do not learn any more.
+    The outputs stay the same and take a tenth less time. For networks that are not trained further.
     """
     before: nn.Module | None = None
     for name, layer in module.named_children():

@@ -496,9 +496,7 @@ class Clip:
         if self._seek(claimed):
             for number, picture in enumerate(self._pictures()):
                 end = max(end, self._time(number, picture))
-                if (
-                    clock.monotonic() > until
-                ):  # I-frames are rare, so this would decode the whole clip
+                if clock.monotonic() > until:  # with rare I-frames, this would decode everything
                     break
         if end < self.settings.max_duration:
             self._seek(0.0)

@@ -181,9 +181,8 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network", **quiet}
-    at_once: dict[str, Any] = {
-        "trigger_mode": "multiple"
-    }  # a new file does not wait for the previous one
+    # A new file does not wait for the previous one.
+    at_once: dict[str, Any] = {"trigger_mode": "multiple"}
     later: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "evidence", **quiet}
     faces, files = parts["faces"], [parts["files"], parts["archive"]]
 

@@ -249,7 +249,7 @@ def golden_input(side: int) -> np.ndarray:
 
 
 def _golden_logit(network: Network, picture: np.ndarray, *, half: bool = False) -> float:
-    """With `half`, computed in bf16 where scans are."""
+    """The largest logit of the golden input; with `half`, in the precision of scans."""
     pixels = torch.from_numpy(picture).permute(0, 3, 1, 2).float() / 255
     network = network.float().cpu().eval()
     with torch.inference_mode(), autocast(pixels.device, half):
