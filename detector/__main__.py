@@ -18,12 +18,12 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "explain": (explain, "where did the network look, and can one trust it?"),
     "app": (app, "open the app in the browser"),
     "verify": (verify, "does a report hold for this clip?"),
-    "weights": (weights, "list, verify, download, convert, average or push weights"),
+    "weights": (weights, "list, verify, download, convert, average, extend or push weights"),
     "prepare": (prepare, "cut the faces of a data set into an index"),
     "train": (train, "train a detector from real faces, or from labelled ones"),
     "evaluate": (evaluate, "measure a detector on labelled clips"),
 }
-USAGE_ERRORS = "bad_setting", "unknown_model", "unknown_method"
+USAGE_ERRORS = "bad_setting", "unknown_model", "unknown_method"  # their exit code is 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0: all went well; 1: something failed; 2: wrong usage."""
+    """Run a command.
+
+    Args:
+        arguments: those of the command line; None takes the program's own.
+
+    Returns:
+        The exit code: 0 if all went well, 1 if something failed, 2 for wrong usage, 130 if stopped
+        by Ctrl-C.
+    """
     options = build_parser().parse_args(arguments)
     try:
         if options.log:
@@ -57,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001  a person is shown a sentence, not a traceback
-        told = as_user_error(error)
-        print_stderr(f"{told.message} [{told.code}]")
-        return 2 if told.code in USAGE_ERRORS else 1
+        shown = as_user_error(error)
+        print_stderr(f"{shown.message} [{shown.code}]")
+        return 2 if shown.code in USAGE_ERRORS else 1
 
 
 def start_log(path: Path) -> None:

@@ -28,21 +28,22 @@ from detector.weights import load_detector
 from detector.workers import count_cores, map_jobs
 
 REPORT = "report.json"
-MANY = 4  # files a core; for fewer, several processes cost more than they gain
+FILES_PER_CORE = 4  # with fewer files, starting several processes costs more than it gains
 
-Watch = Callable[[str], AbstractContextManager[Progress]]
-"""A file's name -> what shows the progress of its scan."""
+ShowProgress = Callable[[str], AbstractContextManager[Progress]]
+"""Takes a file's name; returns a context manager that gives the `Progress` of its scan."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to scan, or the error that it has. `name` is unique in the batch."""
+    """One file to scan, or the error to report in place of a scan."""
 
     name: str
+    """The file's name in reports, unique among the jobs."""
     clip: Path
     settings: Settings
     folder: Path | None
-    watch: Watch | None
+    show_progress: ShowProgress | None
     error: UserError | None = None
 
 
@@ -52,28 +53,38 @@ def scan_files(
     *,
     folder: Path | None = None,
     ray: bool = False,
-    watch: Watch | None = None,
+    show_progress: ShowProgress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Scan files and all clips in folders; yield each report in order as soon as it is ready.
 
-    With `folder`, reports and pictures are also written there. If there are many files, each core
-    scans its own, in a process that loads the network once.
+    If there are many files, each core scans its own, in a process that loads the network once.
+
+    Args:
+        given: paths of files and folders.
+        settings: the options of the scans.
+        folder: where reports and pictures are written; None writes none.
+        ray: run on a Ray cluster.
+        show_progress: shows the progress of each scan, if all run in this process.
+
+    Raises:
+        UserError: `no_permission` if the folder cannot be written to, or an error of the model.
+            An error of a file is its report.
     """
     if folder is not None:
         check_writable(folder)
     if not ray:
         decoder_pool().warm_up()  # in the background, while the network loads
     _load(settings)  # raises an error of the model once, not for each file
-    found = [pair for name in given for pair in find_clips(name)]
-    names = tell_apart([path for path, _ in found])
-    workers = count_cores() if len(found) >= MANY * count_cores() else 1
+    found = [clip for name in given for clip in find_clips(name)]
+    names = shorten_names([path for path, _ in found])
+    workers = count_cores() if len(found) >= FILES_PER_CORE * count_cores() else 1
     if ray or workers > 1:
         settings = replace(settings, threads=settings.threads or 1)
-        watch = None
+        show_progress = None
     yield from map_jobs(
         _scan_one,
         [
-            Job(name, path, settings, folder, watch, error)
+            Job(name, path, settings, folder, show_progress, error)
             for name, (path, error) in zip(names, found, strict=True)
         ],
         workers=workers,
@@ -94,31 +105,39 @@ def check_writable(folder: Path) -> None:
 
 
 def find_clips(name: str) -> Iterator[tuple[Path, UserError | None]]:
-    """(path, error) of a file, or of each video and image in a folder and what cannot be opened."""
+    """Find a file, or all videos and images in a folder and its subfolders.
+
+    Yields:
+        The path of each, with the error to report in place of a scan, if it has one: an empty
+        name, a folder without videos and images, a subfolder that may not be read.
+    """
     path = Path(name)
     if not name or not os.path.isdir(name):
         yield path, None if name else UserError("missing_file", "The name of the file is empty.")
         return
-    closed: list[OSError] = []
+    refused: list[OSError] = []
     inside = sorted(
         Path(folder) / file
-        for folder, _, files in os.walk(path, onerror=closed.append)
+        for folder, _, files in os.walk(path, onerror=refused.append)
         for file in files
         if Path(file).suffix.lower() in CLIP_SUFFIXES
     )
-    if not inside and not closed:
+    if not inside and not refused:
         yield path, UserError("no_clips", f"{path} holds no video or image.")
-    for found in inside:
-        yield found, None
-    for refusal in closed:
-        folder = Path(refusal.filename or path)
-        yield folder, UserError("no_permission", f"{folder} may not be read: {refusal.strerror}.")
+    for clip in inside:
+        yield clip, None
+    for error in refused:
+        folder = Path(error.filename or path)
+        yield folder, UserError("no_permission", f"{folder} may not be read: {error.strerror}.")
 
 
-def tell_apart(paths: Sequence[Path]) -> list[str]:
-    """The shortest ending of each path that no other path has."""
+def shorten_names(paths: Sequence[Path]) -> list[str]:
+    """The shortest ending of each path, in whole folder names, that no other path has.
+
+    Upper and lower case count as the same: reports must not overwrite each other on any system.
+    """
     whole = [Path(os.path.abspath(path)).parts[1:] if path.name else (str(path),) for path in paths]
-    length = dict.fromkeys(whole, 1)
+    length = dict.fromkeys(whole, 1)  # of each path's ending, in parts
 
     def ending(parts: tuple[str, ...]) -> str:
         return "/".join(parts[-length[parts] :])
@@ -146,7 +165,7 @@ def _load_once(model: str, weights: str | None, device: str) -> Detector | Ensem
 
 
 def _scan_one(job: Job) -> dict[str, Any]:
-    with job.watch(job.name) if job.watch else nullcontext(silent) as progress:
+    with job.show_progress(job.name) if job.show_progress else nullcontext(silent) as progress:
         try:
             if job.error is not None:
                 raise job.error
@@ -160,8 +179,8 @@ def _report(job: Job, progress: Progress) -> dict[str, Any]:
     found = scan(job.clip, job.settings, detector=detector, progress=progress)
     if job.folder is None:
         return to_json(found, name=job.name)
-    answer = Answer(found, job.name, *_put_to_test(found, detector, progress))
-    maps = map_telling(found, detector, method, progress)
+    answer = Answer(found, job.name, *_run_stress_test(found, detector, progress))
+    maps = explain_telling_faces(found, detector, method, progress)
     report = full_json(answer, language=ENGLISH, file=REPORT, method=method if maps else None)
     write_report(found, report, job.folder / job.name, maps)
     return report
@@ -174,34 +193,45 @@ def verify(
     page: str | None = None,
     progress: Progress = silent,
 ) -> list[str]:
-    """The differences between a report, and its page if given, and a fresh scan."""
+    """Compare a report with a fresh scan.
+
+    Args:
+        report: the report, as JSON.
+        clip: the file to scan.
+        settings: the options of the scan.
+        page: the report's HTML, compared too unless the JSON differs already.
+        progress: called with a stage and the fraction of it done.
+
+    Returns:
+        A sentence for each difference.
+    """
     detector = _load(settings)
     found = scan(clip, settings, detector=detector, progress=progress)
     fresh = to_json(found)
     if "stress" in report:
-        answer = Answer(found, "", *_put_to_test(found, detector, progress))
+        answer = Answer(found, "", *_run_stress_test(found, detector, progress))
         fresh["stress"] = stress_json(answer)
     differences = compare(report, fresh)
     if page is None or differences:
         return differences
-    maps = map_telling(found, detector, report.get("made", {}).get("maps"), progress)
+    maps = explain_telling_faces(found, detector, report.get("made", {}).get("maps"), progress)
     return compare_page(page, found, report, maps)
 
 
-def _put_to_test(
+def _run_stress_test(
     found: Scan, detector: Detector | Ensemble, progress: Progress
 ) -> tuple[tuple[Trial, ...], Verdict]:
     trials, verdict = stress(found, detector, progress)
     return tuple(trials), verdict
 
 
-def map_telling(
+def explain_telling_faces(
     found: Scan, detector: Detector | Ensemble, method: str | None, progress: Progress = silent
 ) -> Maps:
-    """Tested heatmaps of the most telling faces."""
+    """Draw and test the heatmaps of the faces that a report shows; none without a method."""
     if method is None:
         return {}
-    from detector.heatmaps import explain  # its methods take their time to load
+    from detector.heatmaps import explain  # slow to import
 
     maps, telling = {}, telling_faces(found)
     for number, (person, face) in enumerate(telling):

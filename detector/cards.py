@@ -31,7 +31,7 @@ class Answer:
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph; empty for an empty text."""
+    """Return a paragraph of the given CSS class; empty for an empty text."""
     return f'<p class="{kind}">{html.escape(text)}</p>' if text else ""
 
 
@@ -58,16 +58,16 @@ def describe_file(found: Scan, language: str) -> str:
 
 def declared(statements: Sequence[Statement], language: str) -> str:
     """Return the file's own statement that it was generated or edited; empty if it makes none."""
-    told = [s for s in statements if s.kind in ("generated", "altered")]
-    if not told:
+    relevant = [s for s in statements if s.kind in ("generated", "altered")]
+    if not relevant:
         return ""
-    first = min(told, key=lambda s: (s.kind != "generated", not s.who))
+    first = min(relevant, key=lambda s: (s.kind != "generated", not s.who))
     key, unnamed = {
         "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
     }[first.kind]  # fmt: skip
-    said = texts.say(language, key, who=first.who or texts.say(language, unnamed))
+    sentence = texts.say(language, key, who=first.who or texts.say(language, unnamed))
     note = texts.say(language, "declared_note", where=first.where)
-    return f'<div class="declared">{html.escape(said)}.<small>{html.escape(note)}</small></div>'
+    return f'<div class="declared">{html.escape(sentence)}.<small>{html.escape(note)}</small></div>'
 
 
 def verdict_card(answer: Answer, language: str) -> str:
@@ -76,7 +76,7 @@ def verdict_card(answer: Answer, language: str) -> str:
     crowd = ""
     if len(found.people) > SHOWN:
         crowd = texts.say(language, "crowd_note", count=len(found.people))
-    following = texts.say(language, "next")
+    next_step = texts.say(language, "next")
     parts = [
         file_line(answer.name, describe_file(found, language)),
         declared(found.provenance.statements, language),
@@ -87,7 +87,7 @@ def verdict_card(answer: Answer, language: str) -> str:
         paragraph(texts.frequency(language, found.verdict, found.calibration)),
         paragraph(" ".join([*texts.why(language, found), crowd]).strip()),
         paragraph(holds_line(answer, language), "holds"),
-        f'<div class="next"><b>{html.escape(following)}</b>'
+        f'<div class="next"><b>{html.escape(next_step)}</b>'
         f"{paragraph(texts.what_next(language, found, label))}</div>",
         paragraph(" ".join(texts.tell_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
@@ -102,10 +102,10 @@ def signs(found: Scan, language: str) -> str:
     if not found.verdict.signs:
         return ""
     rows = "".join(
-        f"<dt>{html.escape(texts.say(language, f'sign_{kind}'))}</dt>"
-        f'<dd class="meter" aria-hidden="true"><i style="width:{100 * share:.0f}%"></i></dd>'
-        f"<dd>{show_probability(share)}</dd>"
-        for kind, share in found.verdict.signs.items()
+        f"<dt>{html.escape(texts.say(language, f'sign_{sign}'))}</dt>"
+        f'<dd class="meter" aria-hidden="true"><i style="width:{100 * probability:.0f}%"></i></dd>'
+        f"<dd>{show_probability(probability)}</dd>"
+        for sign, probability in found.verdict.signs.items()
     )
     return f'<dl class="signs">{rows}</dl>'
 

@@ -14,9 +14,9 @@ COLOURS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3")
 """Distinguishable by the colour-blind, after Okabe and Ito; no green, which suggests "real"."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Dash patterns; the next one is used when the colours are used up."""
-HEAT = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
-FAINT = 0.35  # factor on the opacity of a map that failed its test
-BEYOND = 128  # grey level outside the picture
+COLOUR_MAP = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
+UNRELIABLE_OPACITY = 0.35  # factor on the opacity of a map that failed its test
+BEYOND = 128  # grey level of what lies beyond the edge of the picture
 
 
 def person_style(rank: int) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def person_style(rank: int) -> tuple[str, str]:
 
 
 def clean_crop(face: Face, video: VideoInfo) -> Image:
-    """A face's crop with the part beyond the picture's edge in grey, without repeated pixels."""
+    """A face's crop, grey where it reaches beyond the picture, in place of repeated edge pixels."""
     left, top, right, bottom = face.crop_box
     height, width = face.crop.shape[:2]
     across, down = width / max(1, right - left), height / max(1, bottom - top)
@@ -76,7 +76,7 @@ def draw_boxes(scan: Scan, key_frame: KeyFrame) -> Image:
 def colour_heatmap(values: np.ndarray, scale: float = 1.0) -> Image:
     """Colour a map; `scale` is the value that is drawn brightest."""
     grey = (np.clip(values / scale, 0, 1) * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(grey, HEAT)[..., ::-1])
+    return np.ascontiguousarray(cv2.applyColorMap(grey, COLOUR_MAP)[..., ::-1])
 
 
 def overlay(image: Image, values: np.ndarray, *, opacity: float = 0.6, scale: float = 1.0) -> Image:
@@ -89,7 +89,7 @@ def see_through(heatmap: Heatmap, side: int) -> str:
     """A map as a transparent picture to lay over a face; faint if it failed its test."""
     alpha = np.sqrt(np.clip(heatmap.values, 0, 1))
     if not heatmap.trust.get("reliable", True):
-        alpha = alpha * FAINT
+        alpha = alpha * UNRELIABLE_OPACITY
     colours = np.dstack([colour_heatmap(heatmap.values), (alpha * 255).round().astype(np.uint8)])
     picture = PIL.Image.fromarray(colours).resize((side, side), PIL.Image.Resampling.BILINEAR)
     buffer = io.BytesIO()

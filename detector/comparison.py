@@ -12,12 +12,12 @@ from detector.records import Curve, Face, Image, Scan
 from detector.texts import find_decider
 
 RATE = 25  # samples a second of the curves that are correlated
-LEAST_OVERLAP = 1.0  # seconds, and of the shorter clip this share
-LEAST_SHARE = 0.5
-WELL = 0.6  # least correlation of clips of the same scene
-STILL = 1e-9  # product of both deviations below which a picture does not change
-CLOSE = 0.12  # largest distance in time of two faces of the same moment, seconds
-SIDE = 240  # side of the compared faces, pixels
+MIN_OVERLAP_SECONDS = 1.0  # the clips must overlap by this, and by this fraction of the shorter one
+MIN_OVERLAP_FRACTION = 0.5
+WELL = 0.6  # correlation from which both clips are taken to show the same scene
+LEAST_VARIANCE = 1e-9  # product of both standard deviations below which a picture does not change
+MAX_TIME_DIFFERENCE = 0.12  # seconds between two faces of the same moment
+FACE_SIDE = 240  # side of the compared faces, pixels
 FULL_DIFFERENCE = 80.0  # difference, of 255, that is drawn brightest
 
 
@@ -28,7 +28,7 @@ class Alignment:
     offset: float
     """Seconds to add to the first clip's time."""
     agreement: float
-    """Correlation of both curves of differences there, -1 to 1."""
+    """Correlation of both difference curves at this offset; 0 if none correlates."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,23 @@ def align_clips(first: Curve, second: Curve) -> Alignment:
 
     The clips may differ in resolution.
     """
-    one, other = _sample(first), _sample(second)
-    least = max(LEAST_OVERLAP * RATE, LEAST_SHARE * min(len(one), len(other)))
+    one, other = _resample(first), _resample(second)
+    min_overlap = max(MIN_OVERLAP_SECONDS * RATE, MIN_OVERLAP_FRACTION * min(len(one), len(other)))
     best = Alignment(0.0, 0.0)
     for lag in range(-len(one) + 1, len(other)):
-        begin, end = max(0, -lag), min(len(one), len(other) - lag)
-        if end - begin < least:
+        start, end = max(0, -lag), min(len(one), len(other) - lag)
+        if end - start < min_overlap:
             continue
-        a, b = one[begin:end], other[begin + lag : end + lag]
-        deviations = float(a.std() * b.std())
-        moves = deviations > STILL
-        agreement = float(((a - a.mean()) * (b - b.mean())).mean()) / deviations if moves else 0.0
-        if agreement > best.agreement:
-            best = Alignment(lag / RATE, agreement)
+        a, b = one[start:end], other[start + lag : end + lag]
+        if a.std() * b.std() > LEAST_VARIANCE:
+            agreement = float(np.corrcoef(a, b)[0, 1])
+            if agreement > best.agreement:
+                best = Alignment(lag / RATE, agreement)
     return best
 
 
-def _sample(curve: Curve) -> np.ndarray:
-    """Resample a curve of differences at RATE; large peaks are compressed."""
+def _resample(curve: Curve) -> np.ndarray:
+    """A difference curve at RATE, as log(1 + difference), so that cuts do not outweigh the rest."""
     if len(curve.times) < 2:
         return np.zeros(1)
     times = np.arange(curve.times[0], curve.times[-1], 1 / RATE)
@@ -71,44 +70,66 @@ def _sample(curve: Curve) -> np.ndarray:
 
 
 def pair_faces(first: Scan, second: Scan, offset: float, count: int = 3) -> list[Pair]:
-    """Pair the deciding person's faces with the other clip's at the same moment, the closest first.
+    """Pair faces of the first clip's deciding person with faces of the second at the same moment.
 
-    If there are several faces, the one at the most similar position in the picture is taken.
+    If the second clip shows several faces then, the one at the most similar position is taken.
+
+    Args:
+        first: the scan whose deciding person is compared.
+        second: the other scan.
+        offset: seconds to add to the first clip's time, as `align_clips` finds it.
+        count: the largest number of pairs.
+
+    Returns:
+        The pairs, closest in time first; none if the first clip has no deciding person.
     """
     decider = find_decider(first)
     if decider is None:
         return []
     found = []
     for score in decider.scores:
-        beside = _same_moment(second, score.face.time + offset)
-        if beside:
-            place = _place(score.face, first)
-            other = min(beside, key=lambda f: float(np.abs(_place(f, second) - place).sum()))
-            apart = abs(other.time - offset - score.face.time)
-            found.append((apart, -score.probability, score.face, other))
+        candidates = _faces_at(second, score.face.time + offset)
+        if candidates:
+            centre = _relative_centre(score.face, first)
+            other = min(
+                candidates,
+                key=lambda face: float(np.abs(_relative_centre(face, second) - centre).sum()),
+            )
+            seconds = abs(other.time - offset - score.face.time)
+            found.append((seconds, -score.probability, score.face, other))
     found.sort(key=lambda item: item[:2])
     return [Pair(a, b, _compare(a, b)) for _, _, a, b in found[:count]]
 
 
-def _same_moment(scan: Scan, time: float) -> list[Face]:
-    faces = [f for p in scan.people for f in p.person.faces if abs(f.time - time) <= CLOSE]
+def _faces_at(scan: Scan, time: float) -> list[Face]:
+    """The faces of the frame nearest to a time, if it is at most MAX_TIME_DIFFERENCE away."""
+    faces = [
+        face
+        for person in scan.people
+        for face in person.person.faces
+        if abs(face.time - time) <= MAX_TIME_DIFFERENCE
+    ]
     if not faces:
         return []
-    nearest = min(faces, key=lambda f: abs(f.time - time)).frame_index
-    return [f for f in faces if f.frame_index == nearest]
+    nearest = min(faces, key=lambda face: abs(face.time - time)).frame_index
+    return [face for face in faces if face.frame_index == nearest]
 
 
-def _place(face: Face, scan: Scan) -> np.ndarray:
-    """The centre of a face, as shares of the picture's width and height."""
+def _relative_centre(face: Face, scan: Scan) -> np.ndarray:
+    """The centre of a face, as fractions of the picture's width and height."""
     left, top, right, bottom = face.box
     size = np.array([scan.video.width, scan.video.height])
     return np.array([left + right, top + bottom]) / (2 * size)
 
 
 def _compare(first: Face, second: Face) -> tuple[Image, Image, Image]:
-    upright = [align(f.crop, landmarks_in_crop(f, f.crop.shape[0]), SIDE) for f in (first, second)]
-    soft = [cv2.GaussianBlur(u.astype(np.float32), (0, 0), SIDE / 80) for u in upright]
+    """Both faces upright, and a heatmap of their difference at equal brightness and contrast."""
+    upright = [
+        align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), FACE_SIDE)
+        for face in (first, second)
+    ]
+    one, other = (cv2.GaussianBlur(u.astype(np.float32), (0, 0), FACE_SIDE / 80) for u in upright)
     # Match brightness and contrast first: another exposure is not another face.
-    scaled = (soft[1] - soft[1].mean()) * (soft[0].std() / max(1e-6, float(soft[1].std())))
-    difference = np.abs(soft[0] - (scaled + soft[0].mean())).mean(axis=2)
+    matched = (other - other.mean()) * (one.std() / max(1e-6, float(other.std()))) + one.mean()
+    difference = np.abs(one - matched).mean(axis=2)
     return upright[0], upright[1], colour_heatmap(difference, FULL_DIFFERENCE)

@@ -14,11 +14,11 @@ from detector.charts import COLOURS, clean_crop, person_style, to_data_uri
 from detector.records import Calibration, KeyFrame, PersonVerdict, Scan, show_probability
 
 SHOWN = len(COLOURS)  # largest number of lanes, each with its own colour
-HEIGHT = 168  # height of all lanes together, pixels, unless that is less than LEAST each
-LEAST, MOST = 28, 84  # height of one lane, pixels
+HEIGHT = 168  # height of all lanes together, pixels; divided among them within these limits:
+MIN_LANE, MAX_LANE = 28, 84  # height of one lane, pixels
 SPAN = 1000  # width of the drawing in its own units
 TOP, BOTTOM = 8, 92  # vertical positions of probability 1 and 0, in % of a lane
-DASHES = {"upper": "7 4", "lower": "2 4"}
+DASHES = {"upper": "7 4", "lower": "2 4"}  # dash patterns of the lines at both thresholds
 
 
 def draw_lanes(found: Scan, language: str) -> str:
@@ -27,24 +27,28 @@ def draw_lanes(found: Scan, language: str) -> str:
     if not shown:
         return ""
     still = texts.is_still(found)
-    height = int(np.clip(HEIGHT / len(shown), LEAST, MOST))
+    height = int(np.clip(HEIGHT / len(shown), MIN_LANE, MAX_LANE))
     end = clip_length(found)
     rows = []
     for rank, person in enumerate(shown):
-        drawn = _bar(person, found.calibration, rank) if still else _plot(found, person, rank, end)
+        drawn = (
+            _draw_bar(person, found.calibration, rank)
+            if still
+            else _draw_plot(found, person, rank, end)
+        )
         rows.append(
             f'<div class="lane" data-person="{person.person.id}" style="height:{height}px">'
-            f'{_who(found, person, rank, language, height)}<div class="plot">{drawn}</div></div>'
+            f'{_label(found, person, rank, language, height)}<div class="plot">{drawn}</div></div>'
         )
     if not still:
-        rows += [_changes(found, end, language), _axis(end)]
-    told = [texts.say(language, "legend_still" if still else "legend")]
+        rows += [_draw_differences(found, end, language), _draw_axis(end)]
+    notes = [texts.say(language, "legend_still" if still else "legend")]
     if len(found.people) > SHOWN:
         count = len(found.people)
-        told.insert(0, texts.say(language, "crowd", shown=SHOWN, count=count))
-    notes = "".join(f"<p>{html.escape(line)}</p>" for line in told)
+        notes.insert(0, texts.say(language, "crowd", shown=SHOWN, count=count))
+    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     kind = "still" if still else "timed"
-    return f'<div class="lanes {kind}">{"".join(rows)}</div><div class="lane-notes">{notes}</div>'
+    return f'<div class="lanes {kind}">{"".join(rows)}</div><div class="lane-notes">{below}</div>'
 
 
 def clip_length(found: Scan) -> float:
@@ -52,7 +56,7 @@ def clip_length(found: Scan) -> float:
     return max([found.video.duration, *(k.time for k in found.key_frames), 0.04])
 
 
-def _who(found: Scan, person: PersonVerdict, rank: int, language: str, height: int) -> str:
+def _label(found: Scan, person: PersonVerdict, rank: int, language: str, height: int) -> str:
     """The label of a lane: portrait, number, symbol, probability."""
     faces = person.person.faces
     best = max(person.scores, key=lambda s: s.probability).face if person.scores else faces[0]
@@ -74,25 +78,27 @@ def _who(found: Scan, person: PersonVerdict, rank: int, language: str, height: i
     )
 
 
-def _height(probability: float) -> float:
+def _y(probability: float) -> float:
+    """The vertical position of a probability, in % of a lane."""
     return BOTTOM - (BOTTOM - TOP) * probability
 
 
-def _threshold(value: float, name: str) -> str:
-    y = _height(value)
+def _draw_threshold(value: float, name: str) -> str:
+    """A horizontal dashed line at a threshold; `name` is upper or lower."""
+    y = _y(value)
     return (
         f'<line x1="0" x2="{SPAN}" y1="{y:.1f}" y2="{y:.1f}" class="threshold" '
         f'stroke-dasharray="{DASHES[name]}" vector-effect="non-scaling-stroke"/>'
     )
 
 
-def _plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str:
+def _draw_plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str:
     """One person's probabilities over time; the line breaks where the face is not seen."""
     colour, dash = person_style(rank)
     bounds = found.calibration
-    points = [(100 * s.face.time / end, _height(s.probability), s) for s in person.scores]
+    points = [(100 * s.face.time / end, _y(s.probability), s) for s in person.scores]
     lines = []
-    for run in _runs([s.face.frame_index for _, _, s in points], found.key_frames):
+    for run in _find_runs([s.face.frame_index for _, _, s in points], found.key_frames):
         path = " ".join(f"{points[i][0] * SPAN / 100:.1f},{points[i][1]:.1f}" for i in run)
         lines.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" '
@@ -106,12 +112,12 @@ def _plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str:
     )
     return (
         f'<svg aria-hidden="true"><svg viewBox="0 0 {SPAN} 100" preserveAspectRatio="none">'
-        f"{_threshold(bounds.upper, 'upper')}{_threshold(bounds.lower, 'lower')}{''.join(lines)}"
-        f"</svg>{dots}</svg>"
+        f"{_draw_threshold(bounds.upper, 'upper')}{_draw_threshold(bounds.lower, 'lower')}"
+        f"{''.join(lines)}</svg>{dots}</svg>"
     )
 
 
-def _bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
+def _draw_bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
     """A still picture's probability as a bar from 0 to 1."""
     colour, _ = person_style(rank)
     marks = "".join(
@@ -126,9 +132,9 @@ def _bar(person: PersonVerdict, bounds: Calibration, rank: int) -> str:
     )
 
 
-def _runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[int]]:
-    """Runs of neighbouring key frames in which the face is seen."""
-    order = {k.index: place for place, k in enumerate(key_frames)}
+def _find_runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[int]]:
+    """Runs of neighbouring key frames in which the face is seen, as positions in `indices`."""
+    order = {k.index: number for number, k in enumerate(key_frames)}
     runs: list[list[int]] = []
     for position, index in enumerate(indices):
         if position > 0 and order[index] - order[indices[position - 1]] == 1:
@@ -138,7 +144,7 @@ def _runs(indices: Sequence[int], key_frames: Sequence[KeyFrame]) -> list[list[i
     return runs
 
 
-def _changes(found: Scan, end: float, language: str) -> str:
+def _draw_differences(found: Scan, end: float, language: str) -> str:
     """The curve of differences between frames."""
     differences = found.curve.differences
     if len(differences) < 2:
@@ -149,23 +155,24 @@ def _changes(found: Scan, end: float, language: str) -> str:
         for t, d in zip(found.curve.times, differences, strict=True)
         if t <= end
     )
-    said = html.escape(texts.say(language, "picture_changes"))
+    label = html.escape(texts.say(language, "picture_changes"))
     return (
-        f'<div class="lane changes"><div class="who">{said}</div><div class="plot">'
+        f'<div class="lane changes"><div class="who">{label}</div><div class="plot">'
         f'<svg aria-hidden="true" viewBox="0 0 {SPAN} 100" preserveAspectRatio="none">'
         f'<polyline points="{points}" fill="none" class="differences" '
         'vector-effect="non-scaling-stroke"/></svg></div></div>'
     )
 
 
-def _axis(end: float) -> str:
+def _draw_axis(end: float) -> str:
+    """The time axis, with at most about five marks."""
     steps = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300]
     step = next((s for s in steps if s >= end / 5), 600)
-    marks, at = [], 0.0
-    while at <= end + 1e-9:
-        last = ' class="last"' if at > 0.94 * end else ""
-        marks.append(f'<span style="left:{100 * at / end:.2f}%"{last}>{at:g} s</span>')
-        at += step
+    marks, time = [], 0.0
+    while time <= end + 1e-9:
+        last = ' class="last"' if time > 0.94 * end else ""
+        marks.append(f'<span style="left:{100 * time / end:.2f}%"{last}>{time:g} s</span>')
+        time += step
     return (
         '<div class="lane axis" aria-hidden="true"><div class="who"></div>'
         f'<div class="plot">{"".join(marks)}</div></div>'

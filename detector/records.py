@@ -34,7 +34,7 @@ face, a moved mouth). *Drawn*: a generator made every pixel (an animated portrai
 person)."""
 
 SIGN_TEXT = {"pasted": "a face pasted in", "drawn": "a generated face"}
-"""How each kind of traces is named to a person."""
+"""The words a person reads for each kind of traces."""
 
 LABEL_TEXT = {
     Label.MANIPULATED: "Signs of manipulation",
@@ -42,11 +42,11 @@ LABEL_TEXT = {
     Label.INCONCLUSIVE: "Inconclusive",
     Label.NO_FACE: "No face found",
 }
-"""How each label is shown to a person."""
+"""The words a person reads for each label."""
 
 
 def show_probability(value: float, form: str = ".0%") -> str:
-    """A probability as a person reads it, never rounded to certainty, which no detector has."""
+    """Format a probability for people; never as 0 % or 100 %, since no detector is certain."""
     shown = format(value, form)
     if shown == format(0, form):
         return f"under {0.01:{form}}"
@@ -67,7 +67,7 @@ class VideoInfo:
     """Average frames a second; 0 for a still image."""
     duration: float
     frames: int | None
-    """As the container announces it, None where it does not."""
+    """The number that the container states; None if it states none."""
     codec: str
     rotation: int
     """Degrees clockwise that were applied to bring the frames upright."""
@@ -82,7 +82,8 @@ class Frame:
     luma: np.ndarray = field(repr=False, compare=False)
     """Brightness at reduced size, uint8, for differences."""
     load: Callable[..., Image] | None = field(repr=False, compare=False)
-    """Makes the RGB image, at full size or at most the given side; None after release."""
+    """Makes the RGB image, at full size or with its longer side at most the given pixels; None
+    after release."""
 
     @property
     def image(self) -> Image:
@@ -90,7 +91,7 @@ class Frame:
         return self.shrink(None)
 
     def shrink(self, side: int | None) -> Image:
-        """The RGB image, at most `side` pixels long."""
+        """The RGB image, its longer side at most `side` pixels; at full size for None."""
         if self.load is None:
             raise ValueError(f"frame {self.index} was released")
         return self.load() if side is None else self.load(side)
@@ -228,7 +229,7 @@ class ModelInfo:
     sha256: str
     calibrated: bool
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """How good it was measured to be, as its checkpoint says."""
+    """The figures of its evaluation, as stored in the checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,18 @@ class Settings:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     key_frames: int = 32
-    """How many frames are looked at, 1 to 512."""
+    """Number of frames that are searched for faces, 1 to 512."""
     frames: str = "some"
-    """What key frames are chosen from. some: of a clip with many frames those that other frames
-    refer to, 16 a second at most, which takes less time; all: every frame, as in the paper."""
+    """The frames that key frames are chosen from. some: of a clip with many frames only those that
+    other frames refer to, at most 16 a second, which takes less time; all: every frame, as in the
+    paper."""
     explain: str | None = None
-    """Method of the heatmaps of the most telling faces: smoothgrad, gradcam, gradcam++,
-    faster-scorecam, layercam, hirescam, scorecam; or none."""
+    """Method of the heatmaps that are drawn of the most suspicious faces: smoothgrad, gradcam,
+    gradcam++, faster-scorecam, layercam, hirescam, scorecam; or none."""
     mirror: bool = False
     """Average each face's logit with that of its mirror image, at twice the time."""
     threads: int = 0
-    """How many frames and faces are looked at at once; 0 for one a core."""
+    """Number of threads that find and score faces; 0 for one per core."""
     max_bytes: int = 4 * 2**30
     """Largest file that is opened."""
     max_pixels: int = 8192 * 4352
@@ -47,7 +48,7 @@ class Settings:
     max_duration: float = 600.0
     """Seconds; of longer clips an evenly spread sample is decoded."""
     max_decode_time: float = 600.0
-    """Seconds after which decoding stops: what was decoded by then is judged, and told apart."""
+    """Seconds after which decoding stops. The part decoded by then is judged, with a warning."""
 
     def __post_init__(self) -> None:
         """Raise UserError `bad_setting` for a value outside its range."""

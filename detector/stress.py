@@ -1,12 +1,12 @@
 """The stress test: score altered face crops again and check whether the verdict holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from detector.records import Face, Image, Label, Scan, Verdict
+from detector.records import Image, Label, Scan, Verdict
 from detector.scoring import Scorer
 from detector.settings import Progress, silent
 from detector.verdict import choose_label, count_judged, median_probability
@@ -20,6 +20,10 @@ class Trial:
     name: str
     probability: float
     label: Label
+
+
+Alteration = Callable[[list[Image]], list[Image]]
+"""Alters the crops of one person's faces."""
 
 
 def _recode(crops: list[Image], crf: int) -> list[Image]:
@@ -39,21 +43,22 @@ def _mirror(crops: list[Image]) -> list[Image]:
 
 
 def _shift(crops: list[Image]) -> list[Image]:
-    """Shift the crop slightly, as if another face finder had cut it."""
+    """Cut off a little at the top and on the right, as if another face finder had cut the crop."""
     shifted = []
     for crop in crops:
-        by = max(1, crop.shape[0] // 30)
-        shifted.append(np.ascontiguousarray(crop[by:, : crop.shape[1] - by]))
+        pixels = max(1, crop.shape[0] // 30)
+        shifted.append(np.ascontiguousarray(crop[pixels:, : crop.shape[1] - pixels]))
     return shifted
 
 
-TRIALS = {
+TRIALS: dict[str, Alteration] = {
     "re-encoded (h264, crf 28)": lambda crops: _recode(crops, 28),
     "re-encoded hard (h264, crf 36)": lambda crops: _recode(crops, 36),
     "half the size": _halve,
     "mirrored": _mirror,
     "shifted": _shift,
 }
+"""The alterations by name. The names are part of reports, and of the sentences in each language."""
 
 
 def stress(
@@ -67,35 +72,36 @@ def stress(
         progress: called with a stage and its fraction.
 
     Returns:
-        The trials, and the verdict after them; no trials if no face was scored.
+        The trials, the first without an alteration, and the verdict after them; no trials if no
+        face was scored.
     """
     people = [p for p in found.people if p.scores and p.person.id == found.verdict.person]
     if not people:
         return [], found.verdict
-    fit = [s.face for s in people[0].scores]
-    crowd = count_judged([len(p.scores) for p in found.people])
-    trials = [_try("as it is", fit, None, found, detector, crowd)]
+    crops = [s.face.crop for s in people[0].scores]
+    judged = count_judged([len(p.scores) for p in found.people])
+
+    def try_on(name: str, crops: list[Image]) -> Trial:
+        probability, low, high = median_probability(detector.answer(crops), found.calibration)
+        return Trial(name, probability, choose_label((low, high), found.calibration, judged))
+
+    trials = [try_on("as it is", crops)]
     for number, (name, alter) in enumerate(TRIALS.items()):
         progress("stress test", number / len(TRIALS))
-        trials.append(_try(name, fit, alter, found, detector, crowd))
+        trials.append(try_on(name, alter(crops)))
     return trials, settle(found.verdict, trials)
 
 
 def settle(verdict: Verdict, trials: Sequence[Trial]) -> Verdict:
-    """Return the verdict, or inconclusive if a trial contradicts a firm one."""
-    firm = {t.label for t in trials} - {Label.INCONCLUSIVE}
+    """Return the verdict after a stress test.
+
+    A firm verdict that some trials confirm and others do not becomes inconclusive, with a reason
+    that names those others.
+    """
+    if verdict.label is Label.INCONCLUSIVE:
+        return verdict
     flipped = [t.name for t in trials if t.label is not verdict.label]
-    if verdict.label in firm and flipped:
+    if 0 < len(flipped) < len(trials):
         reason = f"The verdict does not hold when the clip is altered: {', '.join(flipped)}."
         verdict = replace(verdict, label=Label.INCONCLUSIVE, reasons=(reason, *verdict.reasons))
     return verdict
-
-
-def _try(
-    name: str, faces: Sequence[Face], alter: object, found: Scan, detector: Scorer, people: int
-) -> Trial:
-    crops = [face.crop for face in faces]
-    if callable(alter):
-        crops = alter(crops)
-    probability, low, high = median_probability(detector.answer(crops), found.calibration)
-    return Trial(name, probability, choose_label((low, high), found.calibration, people))

@@ -17,10 +17,10 @@ from detector.records import (
 )
 
 FRAMES_PER_OBSERVATION = 3  # key frames are correlated: three count as one observation
-PRIOR_DEVIATION = 0.51  # deviation of logits within a clip, in temperatures; a prior for few frames
+PRIOR_DEVIATION = 0.51  # prior standard deviation of logits within a clip, in temperatures
 PRIOR_WEIGHT = 3  # number of frames that this prior counts for
 MEDIAN_DEVIATION = 1.2533  # standard error of a median relative to that of a mean: root of pi / 2
-CONFIDENCE = 1.96  # standard deviations on either side: 95 %
+STANDARD_ERRORS = 1.96  # on either side of the median: a 95 % interval
 FEWEST_FACES = 3  # a person seen less often does not decide a clip alone
 
 
@@ -31,18 +31,21 @@ def to_probability(logit: float, calibration: Calibration) -> float:
 
 
 def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float, float, float]:
-    """(median, low, high): the median logit and its 95 % interval.
+    """The median logit and its 95 % interval, as (median, low, high).
 
     The interval is wider for fewer frames and for frames that disagree. A median is used because
-    spurious evidence comes in bursts (a blink, a turn of the head), which would shift a mean. Of
-    logits (n, signs), the sign with the highest median is taken.
+    spurious evidence comes in bursts (a blink, a turn of the head), which would shift a mean.
+
+    Args:
+        logits: (n,), or (n, signs), of which the sign with the highest median is taken.
+        calibration: the detector's; its temperature scales the prior deviation.
     """
     logits = strongest_sign(logits)
     middle = float(np.median(logits))
     usual = PRIOR_DEVIATION * calibration.temperature
     squares = float(((logits - logits.mean()) ** 2).sum()) + PRIOR_WEIGHT * usual**2
     deviation = MEDIAN_DEVIATION * np.sqrt(squares / (len(logits) - 1 + PRIOR_WEIGHT))
-    reach = CONFIDENCE * deviation / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OBSERVATION))
+    reach = STANDARD_ERRORS * deviation / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OBSERVATION))
     return middle, middle - float(reach), middle + float(reach)
 
 
@@ -68,13 +71,16 @@ def judge_people(
 ) -> list[PersonVerdict]:
     """Judge every person, given how many people there are and how often each is seen.
 
-    `logits` holds, for each person, the logits of the fit faces in order.
+    Args:
+        people: the people of a clip.
+        logits: for each person, those of their fit faces in order.
+        calibration: the detector's.
     """
     counts = [len(each) for each in logits]
-    enough, judged = fewest_faces(counts), count_judged(counts)
+    needed, judged = fewest_faces(counts), count_judged(counts)
     return [
-        judge_person(person, each, calibration, people=judged, brief=0 < len(each) < enough)
-        for person, each in zip(people, logits, strict=True)
+        judge_person(person, own, calibration, people=judged, brief=0 < len(own) < needed)
+        for person, own in zip(people, logits, strict=True)
     ]
 
 
@@ -104,27 +110,23 @@ def judge_person(
         calibration: the detector's.
         people: the number of people judged in the clip; the upper threshold rises with it.
         brief: the person is seen too rarely, compared with others: the verdict is inconclusive.
+
+    Raises:
+        ValueError: the person has another number of fit faces than there are logits.
     """
     fit = [face for face in person.faces if face.unfit is None]
     if len(fit) != len(logits):
         raise ValueError(f"{len(fit)} faces were to be scored, {len(logits)} logits came")
     if not fit:
-        return PersonVerdict(person, (), Verdict(Label.INCONCLUSIVE, None, None, _unfit(person)))
+        return PersonVerdict(
+            person, (), Verdict(Label.INCONCLUSIVE, None, None, _explain_unfit(person))
+        )
     given = np.asarray(logits, float).reshape(len(fit), -1)
     probability, low, high = median_probability(given, calibration)
     interval = low, high
-    scores = tuple(
-        FaceScore(
-            face,
-            float(each.max()),
-            to_probability(float(each.max()), calibration),
-            _signs(each, calibration),
-            tuple(each.tolist()),
-        )
-        for face, each in zip(fit, given, strict=True)
-    )
+    scores = tuple(_score(face, own, calibration) for face, own in zip(fit, given, strict=True))
     label = choose_label(interval, calibration, people)
-    reasons = _explain(label, scores, person, calibration)
+    reasons = _give_reasons(label, scores, person, calibration)
     if label is Label.INCONCLUSIVE and choose_label(interval, calibration) is Label.MANIPULATED:
         reasons += (f"It would take more to be sure: {people} people were looked at, and the more "
                     "there are, the likelier one looks suspicious by chance.",)  # fmt: skip
@@ -134,12 +136,24 @@ def judge_person(
             f"called {LABEL_TEXT[label].lower()!r}.",
         )
         label = Label.INCONCLUSIVE
-    signs = _signs(np.median(given, axis=0), calibration)
+    signs = _sign_probabilities(np.median(given, axis=0), calibration)
     return PersonVerdict(person, scores, Verdict(label, probability, interval, reasons, signs))
 
 
-def _signs(logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
-    """The probability of each kind of traces."""
+def _score(face: Face, logits: np.ndarray, calibration: Calibration) -> FaceScore:
+    """The score of a face with these logits, (signs,)."""
+    largest = float(logits.max())
+    return FaceScore(
+        face,
+        largest,
+        to_probability(largest, calibration),
+        _sign_probabilities(logits, calibration),
+        tuple(logits.tolist()),
+    )
+
+
+def _sign_probabilities(logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
+    """The probability of each sign; empty if the logits are not one per sign of the calibration."""
     if len(logits) != len(calibration.signs):
         return {}
     return {
@@ -165,7 +179,7 @@ def raised_threshold(calibration: Calibration, people: int) -> float:
     return float(1 / (1 + np.exp(-(upper + calibration.crowd * np.log(max(1, people))))))
 
 
-def _explain(
+def _give_reasons(
     label: Label, scores: Sequence[FaceScore], person: Person, calibration: Calibration
 ) -> tuple[str, ...]:
     above = sum(s.probability > calibration.upper for s in scores)
@@ -181,16 +195,16 @@ def _explain(
     elif label is Label.NO_SIGNS:
         reasons.append(f"The network finds nothing suspicious in {below} of {total} frames.")
     else:
-        reasons.append(_doubt(above, below, total))
+        reasons.append(_describe_doubt(above, below, total))
         if total < FEWEST_FACES:
             reasons.append("There are too few frames with this face: a longer clip would help.")
     left_out = len(person.faces) - total
     if left_out:
-        reasons.append(f"{left_out} more faces were left out: {_commonest(person.faces)}.")
+        reasons.append(f"{left_out} more faces were left out: {_common_reason(person.faces)}.")
     return tuple(reasons)
 
 
-def _doubt(above: int, below: int, total: int) -> str:
+def _describe_doubt(above: int, below: int, total: int) -> str:
     if above and below:
         return (
             f"The frames do not agree enough to decide: {above} of {total} look manipulated, "
@@ -201,14 +215,14 @@ def _doubt(above: int, below: int, total: int) -> str:
     return f"None of {total} frames looks manipulated, but not clearly enough to rule it out."
 
 
-def _commonest(faces: Sequence[Face]) -> str:
+def _common_reason(faces: Sequence[Face]) -> str:
     reasons = [face.unfit.split(" (")[0] for face in faces if face.unfit]
     return max(sorted(set(reasons)), key=reasons.count)
 
 
-def _unfit(person: Person) -> tuple[str, ...]:
+def _explain_unfit(person: Person) -> tuple[str, ...]:
     return (
-        f"None of the {len(person.faces)} faces can be judged: {_commonest(person.faces)}. "
+        f"None of the {len(person.faces)} faces can be judged: {_common_reason(person.faces)}. "
         "Ask for the original file, or a part in which the face is larger and sharper.",
     )
 
@@ -220,20 +234,20 @@ def judge_clip(people: Sequence[PersonVerdict], calibration: Calibration) -> Ver
     judged = [p for p in people if p.verdict.probability is not None]
     if not judged:
         return Verdict(Label.INCONCLUSIVE, None, None, people[0].verdict.reasons)
-    enough = fewest_faces([len(p.scores) for p in judged])
-    lasting = [p for p in judged if len(p.scores) >= enough]
-    worst = max(lasting, key=_suspicion)
+    needed = fewest_faces([len(p.scores) for p in judged])
+    deciding = [p for p in judged if len(p.scores) >= needed]
+    worst = max(deciding, key=_suspicion)
     label, reasons = worst.verdict.label, list(worst.verdict.reasons)
     if len(people) > 1:
         reasons.append(
             f"This is person {worst.person.id}, the most suspicious of {len(people)} people."
         )
-    unjudged = len(people) - len(lasting)
+    unjudged = len(people) - len(deciding)
     if unjudged:
         reasons.append(
             f"{unjudged} of them could not be judged, or are seen too briefly to decide."
         )
-    suspects = [p for p in judged if p not in lasting and _looks_manipulated(p, calibration)]
+    suspects = [p for p in judged if p not in deciding and _looks_manipulated(p, calibration)]
     if label is Label.NO_SIGNS and suspects:
         label = Label.INCONCLUSIVE
         reasons.insert(
@@ -253,7 +267,7 @@ def _suspicion(person: PersonVerdict) -> tuple[bool, float]:
 
 
 def deciding_sign(person: PersonVerdict) -> str | None:
-    """The kind of traces of which a person shows most."""
+    """The sign with a person's highest probability; None for a person who was not judged."""
     return max(person.verdict.signs, key=person.verdict.signs.__getitem__, default=None)
 
 
@@ -263,6 +277,6 @@ def by_suspicion(people: Sequence[PersonVerdict]) -> list[PersonVerdict]:
 
 
 def count_above(probability: float, calibration: Calibration) -> tuple[int, int]:
-    """Of how many genuine clips of the validation, how many scored at least this high."""
+    """(number of genuine validation clips with at least this probability, their total number)."""
     reals = [to_probability(logit, calibration) for logit in calibration.real_logits]
     return sum(p >= probability - 1e-9 for p in reals), len(reals)

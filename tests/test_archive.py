@@ -8,7 +8,7 @@ from clips import texture, write_clip
 
 from detector import archive
 from detector.__main__ import main
-from detector.archive import tell_apart
+from detector.archive import shorten_names
 from detector.errors import UserError
 from detector.settings import Settings
 from detector.workers import map_jobs
@@ -98,7 +98,7 @@ def test_files_of_one_name_are_told_apart(
 
 def test_names_are_as_short_as_they_can_be() -> None:
     paths = ["/a/x.mp4", "/b/x.mp4", "/b/y.mp4", "/B/Y.MP4", "/a/x.mp4", "/z.mp4"]
-    assert tell_apart([Path(p) for p in paths]) == [
+    assert shorten_names([Path(p) for p in paths]) == [
         "a/x.mp4", "b/x.mp4", "b/y.mp4", "B/Y.MP4", "a/x.mp4", "z.mp4"
     ]  # fmt: skip
 

@@ -227,7 +227,7 @@ def test_wrong_types_in_a_report_are_told(
     path.write_text(json.dumps(forged), encoding="utf-8")
     monkeypatch.setattr(archive, "scan", lambda *_, **__: None)
     monkeypatch.setattr(archive, "to_json", lambda _: fresh)
-    monkeypatch.setattr(archive, "_put_to_test", lambda *_: ((), None))
+    monkeypatch.setattr(archive, "_run_stress_test", lambda *_: ((), None))
     monkeypatch.setattr(archive, "stress_json", lambda _: fresh["stress"])
     code = main(["verify", str(path), "clip.mp4"])
     told = capsys.readouterr()

@@ -20,7 +20,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Serve the app, to this machine alone unless told otherwise, until it is stopped."""
+    """Serve the app until it is stopped; without --host and --share, to this machine alone."""
     from detector.uploads import private_folder
 
     logging.basicConfig(level=logging.WARNING)  # standard error is the server's log
@@ -32,4 +32,5 @@ def run(options: Options) -> int:
             open_browser=not options.no_browser,
         )  # fmt: skip
     sys.stdout.flush()
-    os._exit(0)  # an orderly end aborts if a thread of gradio's is still computing a map
+    # At a normal exit the interpreter aborts if a thread of gradio is still computing a heatmap.
+    os._exit(0)

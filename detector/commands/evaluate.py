@@ -3,12 +3,15 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from detector.commands.console import Bar, print_json, print_stderr, print_stdout
 from detector.commands.options import Options, add_setting
 from detector.errors import UserError
 from detector.records import Calibration
+
+if TYPE_CHECKING:
+    from detector.scoring import Detector, Ensemble
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +51,25 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options) -> int:
     """Measure, and optionally calibrate, detectors on labelled clips."""
-    from detector.scoring import Detector, Ensemble
-    from detector.training.evaluate import evaluate, evaluate_all, to_markdown
-    from detector.training.left_out import evaluate_left_out
-    from detector.weights import load_detector, recalibrate, resolve_weights
-
     checkpoints = options.weights or [None]
     if options.calibrate and len(options.data) * len(checkpoints) > 1:
         raise UserError(
             "bad_setting", "--calibrate takes one --data folder and one --weights file."
         )
+    detectors = _load_detectors(options, checkpoints)
+    if len(options.data) * len(detectors) > 1:
+        return _evaluate_all(options, detectors)
+    (detector,) = detectors.values()
+    return _evaluate_one(options, detector, checkpoints[0])
+
+
+def _load_detectors(
+    options: Options, checkpoints: list[str | None]
+) -> dict[str, "Detector | Ensemble"]:
+    """The detectors to measure, by name."""
+    from detector.scoring import Detector, Ensemble
+    from detector.weights import load_detector
+
     if options.together and len(checkpoints) < 2:
         raise UserError("bad_setting", "--together needs at least two checkpoints: --weights A B.")
     detectors = {
@@ -71,43 +83,54 @@ def run(options: Options) -> int:
     if options.together:
         members = [d for d in detectors.values() if isinstance(d, Detector)]
         name = "+".join(detectors)
-        detectors = {name: Ensemble.join(name, members)}
-    if len(options.data) * len(detectors) > 1:
-        if options.json:
-            raise UserError("bad_setting", "--json takes one --data folder and one --weights file.")
-        with Bar("evaluating") as progress:
-            table = evaluate_all(
-                options.data, detectors, options.out, progress=progress,
-                robustness=options.robustness,
-            )  # fmt: skip
-        print_stdout(table)
-        return 0
-    (detector,) = detectors.values()
-    checkpoint = resolve_weights(options.model, checkpoints[0]) if options.calibrate else None
-    if options.calibrate:
-        detector = uncalibrated(detector)
-    others = []
+        return {name: Ensemble.join(name, members)}
+    return detectors
+
+
+def _evaluate_all(options: Options, detectors: dict[str, "Detector | Ensemble"]) -> int:
+    """Measure every detector on every data set, and print a matrix."""
+    from detector.training.evaluate import evaluate_all
+
+    if options.json:
+        raise UserError("bad_setting", "--json takes one --data folder and one --weights file.")
     with Bar("evaluating") as progress:
-        if options.left_out:
-            path = checkpoints[0]
-            training = resolve_weights(options.model, path).metadata.get("training", {})
-            others = evaluate_left_out(
-                options.left_out, detector, training.get("left_out", ()), options.out, progress
+        matrix = evaluate_all(
+            options.data, detectors, options.out, progress=progress, robustness=options.robustness
+        )
+    print_stdout(matrix)
+    return 0
+
+
+def _evaluate_one(options: Options, detector: "Detector | Ensemble", path: str | None) -> int:
+    """Measure one detector on one data set, write its calibration if asked to, print the figures.
+
+    `path` is the detector's checkpoint; None if it is the catalogue's.
+    """
+    from detector.training.evaluate import evaluate, to_markdown
+    from detector.training.left_out import evaluate_left_out
+    from detector.weights import recalibrate, resolve_weights
+
+    needs_checkpoint = options.calibrate or options.left_out
+    checkpoint = resolve_weights(options.model, path) if needs_checkpoint else None
+    if options.calibrate:
+        # Without a calibration, so that the figures are those of the new one.
+        detector = replace(detector, calibration=Calibration(signs=detector.calibration.signs))
+    left_out = []
+    with Bar("evaluating") as progress:
+        if options.left_out and checkpoint:
+            datasets = checkpoint.metadata.get("training", {}).get("left_out", ())
+            left_out = evaluate_left_out(
+                options.left_out, detector, datasets, options.out, progress
             )
-        figures, fresh, scales = evaluate(
+        figures, calibration, scales = evaluate(
             options.data[0], detector, options.out, progress=progress,
-            robustness=options.robustness, others=others,
+            robustness=options.robustness, others=left_out,
         )  # fmt: skip
-    if checkpoint is not None:
-        recalibrate(checkpoint, options.calibrate, fresh, figures, scales)
+    if options.calibrate and checkpoint:
+        recalibrate(checkpoint, options.calibrate, calibration, figures, scales)
     print_json(figures) if options.json else print_stdout(to_markdown(figures))
-    if others:
+    if left_out:
         print_stderr((options.out / "sources.md").read_text(encoding="utf-8"))
     for line in figures["failed"]:
         print_stderr(f"Not scored: {line}")
     return 0
-
-
-def uncalibrated(detector: Any) -> Any:
-    """The detector without its calibration, so that a new one is fitted."""
-    return replace(detector, calibration=Calibration(signs=detector.calibration.signs))

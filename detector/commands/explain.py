@@ -2,10 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from detector.commands.console import Bar, print_json, print_stdout
 from detector.commands.options import Options, add_model_options, add_setting
-from detector.records import SIGNS
+from detector.records import SIGNS, Heatmap, Image, Person
 from detector.settings import Settings
 
 
@@ -38,9 +41,6 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options) -> int:
     """Write the heatmap of one face as .npy and .png, and print its trust figures."""
-    import numpy as np
-
-    from detector.charts import overlay, to_png
     from detector.heatmaps import check_method, explain, explain_person
     from detector.heatmaps.regions import describe_regions
     from detector.heatmaps.trust import describe_trust
@@ -63,17 +63,39 @@ def run(options: Options) -> int:
             sign=options.sign or deciding_sign(person),
         )  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    stem = options.out / f"{options.clip.stem}-{options.method}-{face.time:.2f}s"
-    np.save(f"{stem}.npy", heatmap.values)
-    Path(f"{stem}.png").write_bytes(to_png(overlay(face.crop, heatmap.values)))
-    answer = {
+    stem = f"{options.out / options.clip.stem}-{options.method}-{face.time:.2f}s"
+    _write_map(stem, face.crop, heatmap.values)
+    answer = _to_json(options.clip.name, person.person, heatmap, stem)
+    if options.whole_person:
+        mean_map, mean_face = explain_person(detector, person.person, method=options.method)
+        _write_map(f"{stem}-mean", mean_face, mean_map)
+        answer |= {"person_map": f"{stem}-mean.npy", "person_picture": f"{stem}-mean.png"}
+    if options.json:
+        print_json(answer)
+    else:
+        print_stdout(f"{answer['picture']}\n{describe_regions(heatmap.regions)}")
+        print_stdout(describe_trust(heatmap.trust))
+    return 0
+
+
+def _write_map(stem: str, face: Image, values: np.ndarray) -> None:
+    """Write a map as STEM.npy, and over its face as STEM.png."""
+    from detector.charts import overlay, to_png
+
+    np.save(f"{stem}.npy", values)
+    Path(f"{stem}.png").write_bytes(to_png(overlay(face, values)))
+
+
+def _to_json(name: str, person: Person, heatmap: Heatmap, stem: str) -> dict[str, Any]:
+    """What `--json` prints: the face, its map's files, regions and trust figures."""
+    return {
         "schema": 1,
-        "file": options.clip.name,
-        "method": options.method,
+        "file": name,
+        "method": heatmap.method,
         "sign": heatmap.sign,
-        "time": round(face.time, 4),
-        "person": person.person.id,
-        "box": list(face.box),
+        "time": round(heatmap.face.time, 4),
+        "person": person.id,
+        "box": list(heatmap.face.box),
         "map": f"{stem}.npy",
         "picture": f"{stem}.png",
         "regions": {name: round(share, 4) for name, share in heatmap.regions.items()},
@@ -82,14 +104,3 @@ def run(options: Options) -> int:
             for name, value in heatmap.trust.items()
         },
     }
-    if options.whole_person:
-        mean_map, mean_face = explain_person(detector, person.person, method=options.method)
-        answer["person_map"], answer["person_picture"] = f"{stem}-mean.npy", f"{stem}-mean.png"
-        np.save(f"{stem}-mean.npy", mean_map)
-        Path(f"{stem}-mean.png").write_bytes(to_png(overlay(mean_face, mean_map)))
-    if options.json:
-        print_json(answer)
-    else:
-        print_stdout(f"{answer['picture']}\n{describe_regions(heatmap.regions)}")
-        print_stdout(describe_trust(heatmap.trust))
-    return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from detector.commands.console import Bar, print_json, print_stdout
 from detector.commands.options import Options, add_ray
 
-LINES_SHOWN = 20  # of what was left out and why; the rest is in left_out.txt
+LINES_SHOWN = 20  # reasons for leaving something out; the rest is in left_out.txt
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--key-frames", type=int, default=32, metavar="N")
     parser.add_argument(
-        "--frames", default="key", metavar="key|even|all", help="the frames that are looked at"
+        "--frames", default="key", metavar="key|even|all", help="the frames whose faces are cut"
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     add_ray(parser)

@@ -50,7 +50,7 @@ def run(options: Options) -> int:
 
     failed = 0
     for report in scan_files(
-        options.clips, settings, folder=options.report, ray=options.ray, watch=Bar
+        options.clips, settings, folder=options.report, ray=options.ray, show_progress=Bar
     ):
         failed += "error" in report
         print_json(report) if options.jsonl else print_stdout(to_text(report))

@@ -3,10 +3,15 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.commands.console import Bar, print_stdout
 from detector.commands.options import Options
 from detector.errors import UserError
+from detector.settings import Progress
+
+if TYPE_CHECKING:
+    from detector.training.recipes import Recipe
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
@@ -51,19 +56,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options) -> int:
     """Carry out a recipe, list the recipes, or draw a sheet of forgeries."""
-    from detector.scoring import choose_device
-    from detector.training.plots import draw_sheet
-    from detector.training.portraits import find_portraits
-    from detector.training.recipes import RECIPES, find_recipe
-    from detector.training.runs import train_from_faces, train_from_labels, train_from_mixture
-
     if options.recipes:
-        for name, recipe in RECIPES.items():
-            s = recipe.settings
-            print_stdout(f"{name:<26} {recipe.title}, {s.steps} steps of {s.batch} crops")
-            if recipe.reproduces:
-                print_stdout(f"{'':<26} published: {recipe.reproduces}")
-        return 0
+        return _list_recipes()
     if options.data is None or (options.recipe is None and options.sheet is None):
         raise UserError(
             "bad_setting", "A recipe and --data are needed; --recipes lists the recipes."
@@ -71,43 +65,72 @@ def run(options: Options) -> int:
     for folder in [*options.data, *([options.faces] if options.faces else [])]:
         if not folder.is_dir():
             raise UserError("no_data", f"There is no folder {folder}.")
-    data = options.data[0]
     if options.sheet is not None:
-        from detector.charts import to_png
-
-        with Bar("finding faces") as progress:
-            portraits = find_portraits(data, progress=progress)
-        options.sheet.write_bytes(to_png(draw_sheet(portraits)))
-        print_stdout(str(options.sheet))
-        return 0
+        return _draw_sheet(options.data[0], options.sheet)
     if options.out is None:
         raise UserError("bad_setting", "--out is needed: the folder of the run.")
-    recipe = find_recipe(options.recipe)
-    if options.steps:
-        recipe = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
-    if options.compile:  # bf16 gains nothing on top of it
-        settings = replace(
-            recipe.settings, compiled=True, half=choose_device(options.device) != "cpu"
-        )
-        recipe = replace(recipe, settings=settings)
-    common = {
-        "start": options.start, "device": choose_device(options.device), "resume": options.resume,
-    }  # fmt: skip
     with Bar(options.recipe) as progress:
-        if recipe.mixed:
-            if options.faces is None:
-                raise UserError("bad_setting", "This recipe also needs portraits: --faces DIR.")
-            best = train_from_mixture(
-                recipe, options.faces, options.data, options.out, left_out=options.leave_out,
-                progress=progress, **common,
-            )  # fmt: skip
-        elif len(options.data) > 1:
-            raise UserError("bad_setting", "This recipe takes one folder: --data DIR.")
-        elif recipe.labelled:
-            best = train_from_labels(
-                recipe, data, options.out, leaky=options.leaky, progress=progress, **common
-            )
-        else:
-            best = train_from_faces(recipe, data, options.out, progress=progress, **common)
+        best = _train(options, _choose_recipe(options), progress)
     print_stdout(str(best))
     return 0
+
+
+def _list_recipes() -> int:
+    from detector.training.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        s = recipe.settings
+        print_stdout(f"{name:<26} {recipe.title}, {s.steps} steps of {s.batch} crops")
+        if recipe.reproduces:
+            print_stdout(f"{'':<26} published: {recipe.reproduces}")
+    return 0
+
+
+def _draw_sheet(faces: Path, path: Path) -> int:
+    """Draw a contact sheet of forgeries of the faces in a folder."""
+    from detector.charts import to_png
+    from detector.training.plots import draw_sheet
+    from detector.training.portraits import find_portraits
+
+    with Bar("finding faces") as progress:
+        portraits = find_portraits(faces, progress=progress)
+    path.write_bytes(to_png(draw_sheet(portraits)))
+    print_stdout(str(path))
+    return 0
+
+
+def _choose_recipe(options: Options) -> "Recipe":
+    """The recipe, with --steps and --compile in place of its own settings."""
+    from detector.scoring import choose_device
+    from detector.training.recipes import find_recipe
+
+    recipe = find_recipe(options.recipe)
+    settings = recipe.settings
+    if options.steps:
+        settings = replace(settings, steps=options.steps)
+    if options.compile:  # bf16 gains nothing on top of it
+        settings = replace(settings, compiled=True, half=choose_device(options.device) != "cpu")
+    return replace(recipe, settings=settings)
+
+
+def _train(options: Options, recipe: "Recipe", progress: Progress) -> Path:
+    """Carry out a recipe; the path of the best checkpoint."""
+    from detector.scoring import choose_device
+    from detector.training.runs import train_from_faces, train_from_labels, train_from_mixture
+
+    if recipe.mixed and options.faces is None:
+        raise UserError("bad_setting", "This recipe also needs portraits: --faces DIR.")
+    if not recipe.mixed and len(options.data) > 1:
+        raise UserError("bad_setting", "This recipe takes one folder: --data DIR.")
+    data, out = options.data, options.out
+    common = {
+        "start": options.start, "device": choose_device(options.device), "resume": options.resume,
+        "progress": progress,
+    }  # fmt: skip
+    if recipe.mixed:
+        return train_from_mixture(
+            recipe, options.faces, data, out, left_out=options.leave_out, **common
+        )
+    if recipe.labelled:
+        return train_from_labels(recipe, data[0], out, leaky=options.leaky, **common)
+    return train_from_faces(recipe, data[0], out, **common)

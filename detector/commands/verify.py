@@ -39,7 +39,18 @@ def run(options: Options) -> int:
 
 
 def stored_settings(stored: dict[str, Any], weights: str | None) -> Settings:
-    """The settings of a report; its limits may only be stricter than the defaults."""
+    """The settings of a report.
+
+    Its limits (`max_…`) may only be stricter than the defaults: a report from a stranger must not
+    make this machine decode more than usual.
+
+    Args:
+        stored: the settings as the report holds them.
+        weights: a checkpoint file to use in place of the report's.
+
+    Raises:
+        UserError: `bad_setting` for a value that cannot be.
+    """
     usual = Settings()
     chosen = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
     if weights:

@@ -106,13 +106,13 @@ def _verify_weights(options: Options) -> int:
             checkpoint = resolve_weights(
                 "default" if is_path else name, name if is_path else None, download=False
             )
-            off = verify_checkpoint(checkpoint)
+            difference = verify_checkpoint(checkpoint)
         except UserError as error:
             failed += 1
             print_stdout(f"{name}: {error.message} [{error.code}]")
         else:
-            digest = checkpoint.sha256[:12]
-            print_stdout(f"{name}: sound (sha256 {digest}…, golden input off by {off:.4f})")
+            sha256 = checkpoint.sha256[:12]
+            print_stdout(f"{name}: sound (sha256 {sha256}…, golden input off by {difference:.4f})")
     return 1 if failed else 0
 
 

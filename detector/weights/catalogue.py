@@ -37,7 +37,11 @@ class Catalogue:
     folder: Path
 
     def find(self, name: str) -> Entry:
-        """A model's entry; `default` is the model that the app uses unless told otherwise."""
+        """A model's entry; `default` names the catalogue's default model.
+
+        Raises:
+            UserError: `unknown_model`.
+        """
         wanted = self.default if name == "default" else name
         if wanted not in self.entries:
             known = ", ".join(self.entries)

@@ -27,7 +27,7 @@ from detector.scoring import autocast
 
 HEADER = "unmask"  # the key of the header that holds the metadata
 CLASSES = ("real", "fake")
-GOLDEN = "golden."  # prefix of the self-test's tensors, which are not weights
+GOLDEN = "golden."  # prefix of the self-test's input and logit, which are not weights
 GOLDEN_TOLERANCE = 0.05  # logits; kernels of other processors round differently
 SCHEMA = 1
 
@@ -52,7 +52,7 @@ def save_checkpoint(
     calibration: Calibration | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write a network as an fp16 safetensors file with metadata, and return its sha256.
+    """Write a network as an fp16 safetensors file with metadata and a self-test.
 
     Args:
         path: the file; an existing one is replaced only after the new one is complete.
@@ -60,6 +60,12 @@ def save_checkpoint(
         margin: share of the face's box that crops show around it.
         calibration: temperature, bias and thresholds; uncalibrated by default.
         about: further metadata: training data, figures, licence.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        UserError: `disk_full`, `weights_corrupt` if the weights are not finite.
     """
     architecture = network.architecture
     network = network.cpu()
@@ -71,7 +77,7 @@ def save_checkpoint(
         architecture.name, side=architecture.side, contrast=architecture.contrast,
         signs=architecture.signs, textures=architecture.textures,
     )  # fmt: skip
-    _fill(rounded, tensors, path)
+    _load_tensors(rounded, tensors, path)
     picture = golden_input(architecture.side)
     metadata = {
         "schema": SCHEMA,
@@ -102,9 +108,20 @@ def recalibrate(
     figures: Mapping[str, Any],
     scales: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """Write a copy of a checkpoint with another calibration and its figures; its sha256.
+    """Write a copy of a checkpoint with another calibration and the figures measured with it.
 
-    `scales` are a temperature and a bias for each sign; they are folded into the last layers.
+    Args:
+        checkpoint: the checkpoint to copy.
+        path: the file to write.
+        calibration: the new calibration.
+        figures: what `evaluate` returns.
+        scales: temperature and bias of each sign's logit, folded into the last layers.
+
+    Returns:
+        The new file's sha256.
+
+    Raises:
+        UserError: as `load_network` and `save_checkpoint`.
     """
     network = load_network(checkpoint)
     if scales:
@@ -118,7 +135,7 @@ def recalibrate(
             head.bias += biases
     about = {
         **{k: v for k, v in checkpoint.metadata.items() if k not in ("calibration", "created")},
-        "figures": {**checkpoint.metadata.get("figures", {}), **_brief(figures)},
+        "figures": {**checkpoint.metadata.get("figures", {}), **_select_figures(figures)},
     }
     return save_checkpoint(
         path,
@@ -130,12 +147,21 @@ def recalibrate(
 
 
 def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
-    """Write the mean of several checkpoints' weights, uncalibrated; its sha256.
+    """Write the mean of several checkpoints' weights, uncalibrated.
 
-    The checkpoints must share the architecture, and should share the weights that training began
-    with: the mean of unrelated networks is useless.
+    They should have been trained from the same weights: the mean of unrelated networks is useless.
+
+    Args:
+        checkpoints: at least one.
+        path: the file to write.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        UserError: `weights_mismatch` if architecture, input or signs differ; `disk_full`.
     """
-    # Files written before there were texture heads do not mention them.
+    # Files written before texture heads existed do not mention them.
     first, *others = ({"textures": 0, **checkpoint.metadata} for checkpoint in checkpoints)
     for checkpoint, other in zip(checkpoints[1:], others, strict=True):
         for name in ("architecture", "side", "margin", "signs", "contrast", "textures"):
@@ -158,9 +184,22 @@ def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
 def convert_state(
     source: Path, architecture: str, path: Path, *, margin: float = CROP_MARGIN
 ) -> str:
-    """Convert a plain state dict (.pth or .safetensors) into a checkpoint; its sha256.
+    """Convert a plain state dict into an uncalibrated checkpoint.
 
     The prefixes `module.` and `backbone.` are removed from the names.
+
+    Args:
+        source: a .pth or .safetensors file; code in a .pth file is not run.
+        architecture: the architecture that the weights are of.
+        path: the file to write.
+        margin: share of the face's box that crops showed around it in training.
+
+    Returns:
+        The new file's sha256.
+
+    Raises:
+        UserError: `missing_file`, `unknown_model`, `weights_corrupt`, `weights_mismatch`,
+            `disk_full`.
     """
     if not source.is_file():
         raise UserError("missing_file", f"There is no file {source}.")
@@ -174,7 +213,7 @@ def convert_state(
         raise UserError("weights_corrupt", f"{source} holds no plain tensors: {error}") from error
     network = build_network(architecture)
     names = {n.removeprefix("module.").removeprefix("backbone."): t for n, t in state.items()}
-    _fill(network, {f"backbone.{n}": t for n, t in names.items()}, source)
+    _load_tensors(network, {f"backbone.{n}": t for n, t in names.items()}, source)
     return save_checkpoint(path, network, margin=margin, about={"converted_from": source.name})
 
 
@@ -196,7 +235,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def load_network(checkpoint: Checkpoint) -> Network:
-    """Build a checkpoint's network and load its weights, in evaluation mode."""
+    """Build a checkpoint's network and load its weights, in evaluation mode.
+
+    Raises:
+        UserError: `unknown_model`, `weights_mismatch`, `weights_corrupt`.
+    """
     metadata = checkpoint.metadata
     if metadata["architecture"] not in ARCHITECTURES:
         raise UserError(
@@ -212,7 +255,7 @@ def load_network(checkpoint: Checkpoint) -> Network:
         architecture.name, side=int(metadata["side"]), contrast=metadata.get("contrast"),
         signs=tuple(metadata.get("signs", SIGNS[:1])), textures=int(metadata.get("textures", 0)),
     )  # fmt: skip
-    _fill(network, _read_tensors(checkpoint.path), checkpoint.path)
+    _load_tensors(network, _read_tensors(checkpoint.path), checkpoint.path)
     return network.eval()
 
 
@@ -230,14 +273,14 @@ def verify_checkpoint(checkpoint: Checkpoint) -> float:
     if GOLDEN + "input" not in tensors:
         raise UserError("weights_mismatch", f"{checkpoint.path} carries no golden input.")
     logit = _golden_logit(load_network(checkpoint), tensors[GOLDEN + "input"].numpy(), half=True)
-    off = abs(logit - float(tensors[GOLDEN + "logit"][0]))
-    if not off <= GOLDEN_TOLERANCE:
+    expected = float(tensors[GOLDEN + "logit"][0])
+    difference = abs(logit - expected)
+    if not difference <= GOLDEN_TOLERANCE:  # also true of a logit that is no number
         raise UserError(
             "weights_corrupt",
-            f"{checkpoint.path} gives {logit:.3f} on its golden input, not "
-            f"{float(tensors[GOLDEN + 'logit'][0]):.3f}.",
+            f"{checkpoint.path} gives {logit:.3f} on its golden input, not {expected:.3f}.",
         )
-    return off
+    return difference
 
 
 def golden_input(side: int) -> np.ndarray:
@@ -256,8 +299,8 @@ def _golden_logit(network: Network, picture: np.ndarray, *, half: bool = False) 
         return float(network(pixels)[0])
 
 
-def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of an evaluation that are stored in the checkpoint."""
+def _select_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the figures of an evaluation that are stored in the checkpoint."""
     return {
         "video AUC": figures["auc"],
         **{f"video AUC, {kind}": value for kind, value in figures["auc_by_kind"].items()},
@@ -267,6 +310,7 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file; raises UserError `weights_corrupt`."""
     try:
         with safe_open(path, "pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -274,7 +318,12 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError("weights_corrupt", f"{path} is damaged: {error}.") from error
 
 
-def _fill(network: Network, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def _load_tensors(network: Network, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load tensors, without the self-test's, into a network; errors name the file `path`.
+
+    Raises:
+        UserError: `weights_mismatch`, `weights_corrupt`.
+    """
     weights = {n: t for n, t in tensors.items() if not n.startswith(GOLDEN)}
     try:
         network.load_state_dict(weights)

@@ -17,11 +17,22 @@ from detector.weights.checkpoint import read_metadata
 
 
 def fetch(entry: Entry, download: bool) -> tuple[Path, str]:
-    """(file, cache or hub) of a model; raises UserError `no_weights` or `no_network`."""
+    """Get a model's file from the Hub's cache, or from the Hub.
+
+    Args:
+        entry: a model with a repository.
+        download: fetch the file if it is not in the cache.
+
+    Returns:
+        The file, and where it came from: cache or hub.
+
+    Raises:
+        UserError: `no_weights` if it is not in the cache and not to be fetched, `no_network`.
+    """
     repository, file, revision = str(entry.repository), str(entry.file), entry.revision
-    held = try_to_load_from_cache(repository, file, revision=revision)
-    if isinstance(held, str):
-        return Path(held), "cache"
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached), "cache"
     if not download:
         raise UserError(
             "no_weights",
@@ -39,16 +50,28 @@ def fetch(entry: Entry, download: bool) -> tuple[Path, str]:
 
 
 def push_checkpoint(path: Path, repository: str, token: str | None) -> tuple[str, dict[str, str]]:
-    """Upload a checkpoint with its card; the URL of the commit, and the catalogue's entry.
+    """Upload a checkpoint with its model card.
 
-    The card is the MODEL_CARD.md beside the file, or one made from the file's own header.
+    Args:
+        path: the checkpoint. The card is the MODEL_CARD.md beside it, or made from its header.
+        repository: OWNER/NAME on the Hub; made if it does not exist.
+        token: a Hub token that may write to it.
+
+    Returns:
+        The URL of the commit, and the entry for weights/catalogue.json.
+
+    Raises:
+        UserError: `no_token`, `no_network`, `weights_corrupt`, `weights_mismatch`.
     """
     if not token:
         raise UserError("no_token", "Set HF_TOKEN to a token that may write to the repository.")
     metadata = read_metadata(path)
     sha256 = hash_file(path)
-    own = path.parent / "MODEL_CARD.md"
-    card = own.read_text(encoding="utf-8") if own.is_file() else describe_checkpoint(metadata)
+    written = path.parent / "MODEL_CARD.md"
+    if written.is_file():
+        card = written.read_text(encoding="utf-8")
+    else:
+        card = describe_checkpoint(metadata)
     api = HfApi(token=token)
     try:
         api.create_repo(repository, exist_ok=True)

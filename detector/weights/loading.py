@@ -34,6 +34,9 @@ def resolve_weights(
         download: fetch it from the Hub if it is not on this machine.
         catalogue: another catalogue than the embedded one.
 
+    Returns:
+        The checkpoint, its header read and its architecture checked.
+
     Raises:
         UserError: `missing_file`, `unknown_model`, `no_weights`, `no_network`, `weights_corrupt`,
             `weights_mismatch`; the message says what to do.
@@ -102,6 +105,9 @@ def load_detector(
         device: auto, cpu, cuda or mps.
         catalogue: another catalogue than the embedded one.
 
+    Returns:
+        The detector, ready to score; an Ensemble for the name of an ensemble.
+
     Raises:
         UserError: see `resolve_weights`; `no_device`.
     """
@@ -138,6 +144,7 @@ def introduce(checkpoint: Checkpoint) -> tuple[ModelInfo, Calibration, float]:
 
 
 def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, str]:
+    """A model's file, and where it was found: embedded, cache or hub."""
     if entry.file and entry.sha256:
         embedded = catalogue.folder / entry.file
         if embedded.is_file():
