@@ -4,22 +4,27 @@
     python -m benchmarks.research imbalance FEATURES
     python -m benchmarks.research splits FEATURES
     python -m benchmarks.research carry FEATURES OTHERS
-    python -m benchmarks.research figures INDEX --weights FILE [--split S] [--leaky]
+    python -m benchmarks.research set-aside INDEX LEARNED ASIDE
+    python -m benchmarks.research figures INDEX --weights FILE ... [--split S] [--leaky]
     python -m benchmarks.research hours [RECIPE ...]
 
 INDEX is a folder that `prepare` made, or one with an index.csv in its form. `features` passes one
 face of each video through an EfficientNet-Lite0 that knows ImageNet and no deepfakes; with --share,
 those of one original in N, always the same. On such features `imbalance`, `splits` and `carry`
-train logistic regressions in seconds, with five seeds each. `figures` measures a checkpoint on a
-split of an index, or with --leaky of the papers' random one (which leaves the index's own `val`
-out), `hours` how long the steps of recipes take on one core.
+train logistic regressions in seconds, with five seeds each. `set-aside` divides an index of
+deepfake_faces in two without copying a face: one to learn from, and one original in twenty with its
+fakes that no checkpoint of this project learned from. `figures` measures checkpoints on a split of
+an index, or with --leaky of the papers' random one (which leaves the index's own `val` out),
+`hours` how long the steps of recipes take on one core.
 """
 
 import argparse
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +33,14 @@ import torch
 from detector.architectures import Network
 from detector.faces import resize
 from detector.records import Image
-from detector.scoring import to_device, to_tensor
+from detector.scoring import autocast, to_device, to_tensor
 from detector.training import metrics
-from detector.training.datasets import Row, read_index, split_crops_at_random, write_index
+from detector.training.datasets import SPLITS, Row, read_index, split_crops_at_random, write_index
 from detector.training.mixture import REAL, SIGN_OF, show
 from detector.training.recipes import RECIPES, Recipe
 from detector.training.runs import start_network, thin_out
 from detector.training.sequence import group_videos
-from detector.training.train import TrainSettings, weighted_loss
+from detector.training.train import TrainSettings, freeze, set_train_mode, weighted_loss
 from detector.video import read_image
 from detector.weights import load_detector
 
@@ -45,6 +50,7 @@ FOCUS = 2.0  # exponent of the focal loss, as its authors chose it
 RIDGE = 1e-2  # on the squared weights of a regression whose features are standardised
 NEIGHBOURS = 15
 HELD = 0.2  # share that is measured on
+ASIDE = 20  # one original in so many is set aside
 ROUNDS = 200  # of the bootstrap
 BATCH = 16
 
@@ -307,29 +313,67 @@ def _with_interval(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -
 # Trained checkpoints.
 
 
-def figures(index: Path, weights: Path, split: str, leaky: bool, most: int) -> None:
-    """A checkpoint on the faces of a split, beside the answer that is always the same."""
+def is_aside(original: str) -> bool:
+    """Whether an original is among the one in twenty that nothing learns from."""
+    return int(hashlib.sha256(original.encode()).hexdigest(), 16) % ASIDE == 0
+
+
+def set_aside(index: Path, learned: Path, aside: Path) -> None:
+    """Write two indices of the same crops, divided by original.
+
+    An original that is there under two names is set aside if either name says so.
+    """
+    said = (index / "left_out.txt").read_text(encoding="utf-8")
+    copies = re.findall(r"(\w+)\.jpg: the same picture as (\w+);", said)
+    more = {f"{name}.mp4" for pair in copies if any(is_aside(f"{n}.mp4") for n in pair)
+            for name in pair}  # fmt: skip
     rows = read_index(index / "index.csv")
-    rows = [row for row in (split_crops_at_random(rows) if leaky else rows) if row.split == split]
-    rows = [rows[n] for n in np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]
-    detector = load_detector(weights=weights, device="cpu")
-    scores = np.concatenate(
-        [
-            detector.score([read_image(index / row.crop) for row in rows[start : start + BATCH]])
-            for start in range(0, len(rows), BATCH)
+    for folder, wanted in ((learned, False), (aside, True)):
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen = [
+            replace(row, crop=os.path.relpath(index / row.crop, folder))
+            for row in rows
+            if (is_aside(row.group) or row.group in more) == wanted
         ]
-    )
+        write_index(folder / "index.csv", chosen)
+        fakes = sum(row.fake for row in chosen)
+        print(f"{folder}: {len(chosen) - fakes} real faces, {fakes} fakes")
+
+
+def figures(index: Path, weights: Sequence[Path], split: str, leaky: bool, most: int) -> None:
+    """Checkpoints on the faces of a split, beside the answer that is always the same."""
+    rows = read_index(index / "index.csv")
+    rows = split_crops_at_random(rows) if leaky else rows
+    rows = [row for row in rows if split in (row.split, "all")]
+    rows = [rows[n] for n in np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]
+    faces = [read_image(index / row.crop) for row in rows]
     labels = np.array([bool(row.fake) for row in rows])
     groups = np.array([row.group for row in rows])
+    print(f"{len(rows)} faces, {labels.sum()} of them fake.\n")
     put_head(
-        "answer", "accuracy", "balanced accuracy", "AUC", "real: right, wrong; fake: right, wrong"
+        "answer", "accuracy", "balanced accuracy", "AUC", "real: right, wrong", "fake: right, wrong"
     )
-    for name, logits in ((weights.parent.name, scores), ("always fake", np.ones(len(rows)))):
+    answers = {"always fake": np.ones(len(rows))}
+    answers |= {path.parent.name: score_faces(path, faces) for path in weights}
+    for name, logits in answers.items():
         (right, alarms), (missed, found) = metrics.confusion(labels, logits > 0)
         put_row(
             name, *(over_seeds(f, labels, logits[:, None], groups) for f in (accuracy, at_zero)),
-            _with_interval(labels, logits, groups), f"{right}, {alarms}; {found}, {missed}",
+            _with_interval(labels, logits, groups),
+            _with_share(right, alarms), _with_share(found, missed),
         )  # fmt: skip
+
+
+def score_faces(weights: Path, faces: Sequence[Image]) -> np.ndarray:
+    """The logits of a checkpoint."""
+    detector = load_detector(weights=weights, device="cpu")
+    parts = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+    return np.concatenate([detector.score(part) for part in parts])
+
+
+def _with_share(right: int, wrong: int) -> str:
+    low, high = metrics.wilson(int(right), int(right + wrong))
+    return f"{right}, {wrong} ({low:.0%} to {high:.0%} right)"
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -343,9 +387,9 @@ def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
     for name in names or [n for n in RECIPES if not n.startswith(("test", "study"))]:
         recipe = RECIPES[name]
         s = recipe.settings
-        network = to_device(start_network(recipe, "scratch")).train()
-        for parameter, value in network.named_parameters():
-            value.requires_grad_(not (s.frozen and re.search(s.frozen, parameter)))
+        network = to_device(start_network(recipe, "scratch"))
+        freeze(network, s.frozen)
+        set_train_mode(network)
         learned = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(learned, lr=1e-6)
         side = recipe.learned_side or network.architecture.side
@@ -355,7 +399,9 @@ def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
             if number == 1:  # the first asks for memory
                 began = time.process_time()
             optimiser.zero_grad()
-            network(pictures).mean().backward()
+            with autocast(pictures.device, s.half):
+                loss = network(pictures).float().mean()
+            loss.backward()
             optimiser.step()
         each = (time.process_time() - began) / steps / crops
         total = s.steps * s.batch
@@ -385,10 +431,13 @@ def main() -> None:
     tables.choices["carry"].add_argument("others", type=Path)
     measured = tables.add_parser("figures")
     measured.add_argument("index", type=Path)
-    measured.add_argument("--weights", type=Path, required=True)
-    measured.add_argument("--split", default="test")
+    measured.add_argument("--weights", type=Path, required=True, nargs="+")
+    measured.add_argument("--split", default="test", choices=(*SPLITS, "all"))
     measured.add_argument("--leaky", action="store_true")
     measured.add_argument("--most", type=int, default=2000)
+    divided = tables.add_parser("set-aside")
+    for name in ("index", "learned", "aside"):
+        divided.add_argument(name, type=Path)
     tables.add_parser("hours").add_argument("recipes", nargs="*")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -402,6 +451,8 @@ def main() -> None:
         splits(Faces(options.features))
     elif options.table == "carry":
         carry(Faces(options.features), Faces(options.others))
+    elif options.table == "set-aside":
+        set_aside(options.index, options.learned, options.aside)
     elif options.table == "figures":
         figures(options.index, options.weights, options.split, options.leaky, options.most)
     else:

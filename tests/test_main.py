@@ -148,7 +148,11 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_weights_list_and_verify(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "list", "--json", "-"]) == 0
     (listed,) = lines(capsys)
-    assert "efficientnet_lite0" in {m["name"] for m in listed["models"]}
+    needs = {model["name"]: model["needs"] for model in listed["models"]}
+    assert needs["xception"] == "python -m detector train xception --data DIR --out RUN"
+    assert needs["efficientnet_lite2"] is None
+    assert main(["weights", "list"]) == 0
+    assert f"      needs {needs['xception']}\n" in capsys.readouterr().out
     assert main(["weights", "verify", str(checkpoint)]) == 0
     assert "sound" in capsys.readouterr().out
 

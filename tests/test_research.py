@@ -1,12 +1,14 @@
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sklearn import linear_model
 from sklearn import metrics as sk
 
 from benchmarks import research
-from detector.training.datasets import Row, write_index
+from detector.training.datasets import Row, read_index, write_index
 from detector.training.train import TrainSettings
 
 
@@ -102,3 +104,50 @@ def test_hours_are_told_of_a_recipe(
     monkeypatch.setattr(research, "RECIPES", {"tiny": recipe})
     research.hours([])
     assert "| tiny | 64 |" in capsys.readouterr().out
+
+
+def test_one_original_in_twenty_is_set_aside_with_its_copies(tmp_path: Path) -> None:
+    originals = [f"{n}.mp4" for n in range(200)]
+    marked = [name for name in originals if research.is_aside(name)]
+    assert 3 < len(marked) < 20
+    kept = next(name for name in originals if name not in marked)
+    rows = [
+        Row(f"crops/{group}-{fake}.jpg", fake, f"{group}-{fake}", group, "d", "m", "train", 0, 0, 9)
+        for group in originals
+        for fake in (0, 1)
+    ]
+    index = tmp_path / "index"
+    index.mkdir()
+    write_index(index / "index.csv", rows)
+    copy = f"/faces/{marked[0][:-4]}.jpg: the same picture as {kept[:-4]}; left out\n"
+    (index / "left_out.txt").write_text(copy, encoding="utf-8")
+    research.set_aside(index, tmp_path / "learned", tmp_path / "aside")
+    learned, aside = (read_index(tmp_path / n / "index.csv") for n in ("learned", "aside"))
+    assert {row.group for row in aside} == {*marked, kept}
+    assert len(learned) + len(aside) == len(rows)
+    crop = tmp_path / "aside" / aside[0].crop
+    assert crop.resolve() == (index / "crops" / Path(aside[0].crop).name).resolve()
+
+
+def test_figures_of_a_checkpoint_stand_beside_always_fake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for number in range(12):
+        fake = int(number > 1)
+        crop = f"{number}.png"
+        cv2.imwrite(str(tmp_path / crop), np.full((8, 8, 3), 100 + 100 * fake, np.uint8))
+        rows.append(Row(crop, fake, crop, f"{number % 2}", "d", "m", "test", 0, 0.0, 9))
+    write_index(tmp_path / "index.csv", rows)
+
+    def score(weights: Path, faces: Sequence[np.ndarray]) -> np.ndarray:
+        return np.array([face.mean() - 150 for face in faces])
+
+    monkeypatch.setattr(research, "score_faces", score)
+    research.figures(tmp_path, [tmp_path / "mine" / "best.safetensors"], "all", False, 100)
+    said = capsys.readouterr().out
+    always, mine = said.splitlines()[-2:]
+    assert always.startswith("| always fake | 0.833 (")
+    assert "| 0, 2 (0% to 66% right) | 10, 0 (72% to 100% right) |" in always
+    assert mine.startswith("| mine | 1.000 (1.000 to 1.000) | 1.000")
+    assert "| 2, 0 (34% to 100% right) |" in mine

@@ -153,7 +153,9 @@ def test_every_model_says_what_it_needs() -> None:
     for entry in read_catalogue().entries.values():
         way = way_to_get(entry)
         if not entry.members:
-            recipe = RECIPES[way.removeprefix("python -m detector train ")]
+            assert way.startswith("python -m detector train ")
+            assert way.endswith(" --data DIR --out RUN")
+            recipe = RECIPES[way.split()[4]]
             assert recipe.settings.architecture == entry.architecture
     assert way == "densenet201 + inception_v3"
     on_hub = Entry("tiny", "test_efficientnet", "Tiny", repository="some/one")
@@ -377,7 +379,7 @@ class WritableHub(Hub):
 
 @pytest.mark.parametrize("own_card", [True, False])
 def test_what_is_pushed_is_found_by_the_catalogue(
-    hub: http.server.HTTPServer, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    hub: http.server.HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], own_card: bool,
 ) -> None:  # fmt: skip
     """The Hub's own client, from the command line to the network that was downloaded."""
@@ -386,7 +388,9 @@ def test_what_is_pushed_is_found_by_the_catalogue(
     monkeypatch.setenv("HF_TOKEN", "secret")
     path = tmp_path / "mine" / "tiny.safetensors"
     path.parent.mkdir()
-    path.write_bytes(checkpoint.read_bytes())
+    figures = {"val": 0.834, "val_accuracy": 0.71}
+    about = {"figures": figures, "licence": "research only", "training": {"recipe": "tiny"}}
+    save_checkpoint(path, build_network("test_efficientnet"), margin=0.5, about=about)
     if own_card:
         (path.parent / "MODEL_CARD.md").write_text("# Own card", encoding="utf-8")
     assert main(["weights", "push", str(path), "some/one", "--yes"]) == 0
@@ -394,21 +398,28 @@ def test_what_is_pushed_is_found_by_the_catalogue(
     entry = json.loads(said)
     assert address.endswith(entry["revision"])
     assert entry["sha256"] == hash_file(path)
+    assert set(entry) == {"architecture", "file", "sha256", "repository", "revision"}
     assert WritableHub.tokens == {"Bearer secret"}
     card = WritableHub.commits[entry["revision"]]["README.md"].decode()
     if own_card:
         assert card == "# Own card"
     else:
-        assert card.startswith("---\nlicense: ")
-        assert "Licence: " in card
+        assert card.startswith("---\nlicense: other\n")
+        assert "- Licence: research only\n" in card
+        assert "- val: 0.834\n- val_accuracy: 0.71\n" in card
+        assert '"recipe": "tiny"' in card
     models = {"tiny": {"title": "Tiny", **entry}}
     (tmp_path / "catalogue.json").write_text(
         json.dumps({"default": "tiny", "models": models}), encoding="utf-8"
     )
     catalogue = read_catalogue(tmp_path)
     assert find_source(catalogue.find("tiny"), catalogue) is None
-    found = resolve_weights("tiny", catalogue=catalogue)
-    assert (found.source, found.sha256) == ("hub", entry["sha256"])
+    monkeypatch.setattr("detector.weights.loading.read_catalogue", lambda: catalogue)
+    assert main(["weights", "download", "tiny"]) == 0
+    assert capsys.readouterr().out.endswith("(hub)\n")
+    found = resolve_weights("tiny", download=False, catalogue=catalogue)
+    assert (found.source, found.sha256) == ("cache", entry["sha256"])
+    assert found.metadata["figures"] == figures
     assert find_source(catalogue.find("tiny"), catalogue) == "cache"
     assert verify_checkpoint(found) < 1e-3
     other = {**entry, "revision": "f" * 40}

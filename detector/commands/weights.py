@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
 
 def _list_weights(options: Options) -> int:
-    from detector.weights import find_source, read_catalogue, resolve_weights
+    from detector.weights import find_source, read_catalogue, resolve_weights, way_to_get
 
     catalogue = read_catalogue()
     listed = []
@@ -72,8 +72,10 @@ def _list_weights(options: Options) -> int:
         row: dict[str, Any] = {
             "name": entry.name, "title": entry.title, "source": find_source(entry, catalogue),
             "megabytes": None, "sha256": entry.sha256, "figures": {},
-            "members": list(entry.members),
+            "members": list(entry.members), "needs": None,
         }  # fmt: skip
+        if not row["source"]:
+            row["needs"] = way_to_get(entry)
         if row["source"] and not entry.members:
             checkpoint = resolve_weights(entry.name, download=False)
             row["megabytes"] = round(checkpoint.path.stat().st_size / 1e6, 1)
@@ -86,6 +88,8 @@ def _list_weights(options: Options) -> int:
         mark = "*" if row["name"] == catalogue.default else " "
         size = f"{row['megabytes']} MB" if row["megabytes"] else ""
         print_stdout(f"{mark} {row['name']:<26} {row['source'] or 'no weights':<11} {size}")
+        if row["needs"]:
+            print_stdout(f"      needs {row['needs']}")
         for name, value in row["figures"].items():
             print_stdout(f"      {name}: {value}")
     return 0

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -271,6 +272,21 @@ def _batches(
         cv2.setNumThreads(threads)
 
 
+def freeze(network: nn.Module, pattern: str) -> None:
+    """Exclude the parameters whose name matches a regular expression; an empty one matches none."""
+    for name, parameter in network.named_parameters():
+        if pattern and re.search(pattern, name):
+            parameter.requires_grad_(False)
+
+
+def set_train_mode(network: nn.Module) -> None:
+    """Training mode, except that batch norms of frozen layers keep their running statistics."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
+
+
 class _Part(nn.Module):
     """Makes a method of a network its `forward`, for DistributedDataParallel and torch.compile."""
 
@@ -290,14 +306,10 @@ class _Run:
     def __init__(
         self, network: Network, settings: TrainSettings, process: Process, out: Path
     ) -> None:
-        import re
-
         self.settings, self.process, self.out = settings, process, out
         self.network = to_device(network, process.device)
-        for name, parameter in self.network.named_parameters():
-            if settings.frozen and re.search(settings.frozen, name):
-                parameter.requires_grad_(False)
-        self._set_train_mode()
+        freeze(self.network, settings.frozen)
+        set_train_mode(self.network)
         self.model: Any = self.network
         if settings.per_cell_loss:
             self.model = _Part(self.network, Network.locate)
@@ -411,14 +423,7 @@ class _Run:
                 keep(self.network, row, self.step)
         self.best = max(self.best, chosen)
         self.network.load_state_dict(own, strict=False)
-        self._set_train_mode()
-
-    def _set_train_mode(self) -> None:
-        """Training mode, except that batch norms of frozen layers keep their running statistics."""
-        self.network.train()
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-                module.eval()
+        set_train_mode(self.network)
 
     def _write_log(self) -> None:
         with (self.out / "log.csv").open("w", newline="") as file:

@@ -71,9 +71,12 @@ def read_catalogue(folder: Path = FOLDER) -> Catalogue:
 
 
 def way_to_get(entry: Entry) -> str:
-    """The command that fetches or trains a model's weights; for an ensemble, its members."""
+    """The command that fetches or trains a model's weights; for an ensemble, its members.
+
+    DIR is what the recipe learns from: `train --help` says what that can be.
+    """
     if entry.members:
         return " + ".join(entry.members)
     if entry.repository:
         return f"python -m detector weights download {entry.name}"
-    return f"python -m detector train {entry.recipe or entry.name}"
+    return f"python -m detector train {entry.recipe or entry.name} --data DIR --out RUN"

@@ -153,6 +153,6 @@ def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, s
             return fetch(entry, download)
     raise UserError(
         "no_weights",
-        f"{entry.title} has no weights yet. Train it ({way_to_get(entry)} …) and "
-        "pass the file with --weights, or choose another model.",
+        f"{entry.title} has no weights yet. Train it ({way_to_get(entry)}) and pass the file "
+        "with --weights, or choose another model.",
     )
