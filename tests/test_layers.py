@@ -70,13 +70,25 @@ def test_contributing_shows_the_same_order() -> None:
     assert [name.rstrip("/") for name in shown.split()] == ORDER
 
 
+FOR_MAPS = {"pytorch_grad_cam", "sklearn", "matplotlib", "scipy.stats"}
+
+
 @pytest.mark.parametrize(
-    "module", ["detector", "detector.__main__", "detector.report", "detector.records"]
-)
-def test_import_is_cheap(module: str) -> None:
+    ("module", "unwanted"),
+    [
+        *[
+            (module, {"torch", "gradio", "av", "timm"})
+            for module in (
+                "detector", "detector.__main__", "detector.report", "detector.records"
+            )
+        ],
+        ("detector.archive", FOR_MAPS),
+    ],
+)  # fmt: skip
+def test_import_is_cheap(module: str, unwanted: set[str]) -> None:
     code = (
         f"import sys, {module}\n"
-        "heavy = {'torch', 'gradio', 'av', 'timm'} & set(sys.modules)\n"
+        f"heavy = {unwanted} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run(

@@ -1,32 +1,45 @@
 """Heatmaps of the evidence in a face, by several methods, and tests of their reliability."""
 
 import copy
+import importlib
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 
-from detector.architectures import InContext, OneSign, SequenceNetwork
+from detector.architectures import InContext, Network, OneSign, SequenceNetwork
 from detector.errors import UserError
 from detector.faces import align
-from detector.heatmaps.activation import gradcam, gradcam_plus_plus, hirescam, layercam
 from detector.heatmaps.base import Method, frozen
 from detector.heatmaps.regions import landmarks_in_crop, share_regions
-from detector.heatmaps.scorecam import faster_scorecam, scorecam
 from detector.heatmaps.smoothgrad import smoothgrad
 from detector.heatmaps.trust import NOISE, judge_maps
 from detector.records import Face, Heatmap, Image, Person
 from detector.scoring import Detector, Ensemble
 
+
+def _import_when_used(module: str, name: str) -> Method:
+    """A method of a module that imports pytorch-grad-cam, which loads scikit-learn and matplotlib.
+
+    A scan without a heatmap needs none of them.
+    """
+
+    def explain_evidence(network: Network, pictures: torch.Tensor) -> np.ndarray:
+        method: Method = getattr(importlib.import_module(f"detector.heatmaps.{module}"), name)
+        return method(network, pictures)
+
+    return explain_evidence
+
+
 METHODS: dict[str, Method] = {
     "smoothgrad": smoothgrad,
-    "gradcam": gradcam,
-    "gradcam++": gradcam_plus_plus,
-    "faster-scorecam": faster_scorecam,
-    "layercam": layercam,
-    "hirescam": hirescam,
-    "scorecam": scorecam,
+    "gradcam": _import_when_used("activation", "gradcam"),
+    "gradcam++": _import_when_used("activation", "gradcam_plus_plus"),
+    "faster-scorecam": _import_when_used("scorecam", "faster_scorecam"),
+    "layercam": _import_when_used("activation", "layercam"),
+    "hirescam": _import_when_used("activation", "hirescam"),
+    "scorecam": _import_when_used("scorecam", "scorecam"),
 }
 """The methods by name; PAPER lists those of the paper."""
 

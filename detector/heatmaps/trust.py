@@ -11,7 +11,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 STEPS = 8  # steps of the deletion and insertion curves
 RANDOM_MAPS = 4
@@ -29,6 +28,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
     Equal values share the mean of their ranks: most of a map is zero.
     """
+    from scipy.stats import rankdata  # here, because loading it takes a second
+
     ranks = []
     for values in (first, second):
         small = cv2.resize(values.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
