@@ -1,8 +1,8 @@
 """Clips to measure speed on, made by script from two portraits in the public domain.
 
 The portraits, of astronaut Eileen Collins (NASA) and of Grace Hopper (US Navy), come with
-scikit-image and matplotlib. A camera sways over them with grain; every three seconds there is a
-cut: to one person, to the other, to both, and to a picture without a face.
+scikit-image and matplotlib. A camera sways over them, with film grain. Every three seconds there is
+a cut: to one person, to the other, to both, to a picture without a face.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from skimage import data
 
 from detector.records import Image
 
-RATE = 30
-SHOT = 3  # seconds
-ROOM = 1.12  # a shot is that much larger than the frame, for the camera to sway in
-PART = 10  # seconds that are drawn; longer clips repeat them
+RATE = 30  # frames a second
+SHOT = 3  # length of a shot, seconds
+SCENE = 1.12  # size of a scene relative to the frame, so that the camera can sway
+PART = 10  # seconds that are drawn and encoded; longer clips repeat them
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Footage:
     width: int
     height: int
     people: int | None = None
-    """In every shot; None for shots of one, the other, both and nobody."""
+    """The number in every shot; None for shots of one, the other, both and nobody."""
 
 
 FIVE_KINDS = (
@@ -45,7 +45,7 @@ FIVE_KINDS = (
 
 
 def make(footage: Footage, folder: Path) -> Path:
-    """The clip, made unless it is there."""
+    """Make the clip unless the folder holds it; its path."""
     path = folder / f"{footage.name}.mp4"
     if path.exists():
         return path
@@ -59,15 +59,16 @@ def make(footage: Footage, folder: Path) -> Path:
 
 
 def _portraits() -> tuple[Image, Image]:
+    """The astronaut and the officer, both square."""
     with get_sample_data("grace_hopper.jpg") as file:
         coded = np.frombuffer(file.read(), np.uint8)
     officer = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]
     return data.astronaut(), np.ascontiguousarray(officer[:, :512])
 
 
-def _shots(footage: Footage) -> list[Image]:
-    """What the camera sees, larger than the frame."""
-    width, height = int(footage.width * ROOM), int(footage.height * ROOM)
+def _scenes(footage: Footage) -> list[Image]:
+    """The scene of each shot, larger than the frame."""
+    width, height = int(footage.width * SCENE), int(footage.height * SCENE)
     astronaut, officer = _portraits()
     coffee = cv2.resize(data.coffee(), (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -81,9 +82,9 @@ def _shots(footage: Footage) -> list[Image]:
             row, column = divmod(number, columns)
             left = int((column + 0.5) * width / columns - side / 2)
             top = height - (rows - row) * side
-            small = person[: person.shape[1]]
+            square = person[: person.shape[1]]
             scene[top : top + side, left : left + side] = cv2.resize(
-                small, (side, side), interpolation=cv2.INTER_CUBIC
+                square, (side, side), interpolation=cv2.INTER_CUBIC
             )
         return scene
 
@@ -93,19 +94,20 @@ def _shots(footage: Footage) -> list[Image]:
 
 
 def _frames(footage: Footage) -> Iterator[Image]:
+    """The frames, a swaying camera's view of each scene, with grain."""
     rng = np.random.default_rng(0)
-    shots = _shots(footage)
-    room = shots[0].shape[1] - footage.width, shots[0].shape[0] - footage.height
+    scenes = _scenes(footage)
+    room = scenes[0].shape[1] - footage.width, scenes[0].shape[0] - footage.height
     grain = rng.normal(0, 3, (footage.height + 64, footage.width + 64, 1)).astype(np.int8)
     for number in range(footage.seconds * RATE):
-        shot = shots[number // (SHOT * RATE) % len(shots)]
+        scene = scenes[number // (SHOT * RATE) % len(scenes)]
         x = (0.5 + 0.45 * np.sin(number / 23)) * room[0]
         y = (0.5 + 0.45 * np.sin(number / 31 + 1)) * room[1]
         centre = x + footage.width / 2, y + footage.height / 2
-        frame = cv2.getRectSubPix(shot, (footage.width, footage.height), centre)
+        frame = cv2.getRectSubPix(scene, (footage.width, footage.height), centre)
         dx, dy = rng.integers(0, 64, 2)
-        film = grain[dy : dy + footage.height, dx : dx + footage.width]
-        noisy = cv2.add(frame, np.repeat(film, 3, axis=2).astype(np.int16), dtype=cv2.CV_8U)
+        moved = grain[dy : dy + footage.height, dx : dx + footage.width]
+        noisy = cv2.add(frame, np.repeat(moved, 3, axis=2).astype(np.int16), dtype=cv2.CV_8U)
         yield np.asarray(noisy)
 
 
@@ -124,19 +126,19 @@ def _encode(path: Path, footage: Footage) -> Path:
 
 
 def _repeat(short: Path, path: Path, times: int) -> Path:
-    """The same packets again and again, with later time stamps: nothing is encoded anew."""
+    """Write a clip's packets several times, with later time stamps, without encoding anew."""
     part = path.with_name(path.name + ".part")
     with av.open(str(part), "w", format="mp4") as container:
-        made = None
+        output = None
         for number in range(times):
             with av.open(str(short)) as source:
                 stream = source.streams.video[0]
-                made = made or container.add_stream_from_template(stream)
+                output = output or container.add_stream_from_template(stream)
                 shift = number * round(PART / stream.time_base)
                 for packet in source.demux(stream):
                     if packet.dts is None:
                         continue
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = made
+                    packet.stream = output
                     container.mux(packet)
     return part.replace(path)

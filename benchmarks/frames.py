@@ -1,4 +1,4 @@
-"""Verdicts from key frames chosen among some frames, held against those chosen among all.
+"""Compare verdicts from key frames chosen among some frames with those chosen among all.
 
     python -m benchmarks.frames CLIPS [--key-frames N]
 
@@ -12,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
 from detector.records import Verdict
 from detector.settings import Settings
-from detector.training.evaluate import LabelledClip, find_labelled
+from detector.training.labelled import LabelledClip, find_labelled
 from detector.training.metrics import auc
 from detector.weights import load_detector
 
-SHOWN = 0.02  # difference of two probabilities from which a clip is listed
+LISTED = 0.02  # difference of both probabilities from which a clip is listed
 
 
-def verdicts_of(
+def judge(
     clips: list[LabelledClip], settings: dict[str, Settings]
 ) -> tuple[dict[str, list[Verdict]], dict[str, float]]:
-    """Each clip's verdict with each of the settings, and the seconds that each took."""
+    """Each clip's verdict with each of the settings, and the seconds that each took in total."""
     detector = load_detector(device="cpu")
     found: dict[str, list[Verdict]] = {name: [] for name in settings}
     seconds = dict.fromkeys(settings, 0.0)
@@ -48,23 +49,23 @@ def main() -> None:
         frames: Settings(key_frames=options.key_frames, frames=frames, device="cpu")
         for frames in ("all", "some")
     }
-    found, seconds = verdicts_of(clips, settings)
-    print("| clip | label | all | some |\n|---|---|---|---|")
-    both = []
+    found, seconds = judge(clips, settings)
+    print_head("clip", "label", "all", "some")
+    judged = []  # (fake, probability from all, from some) of each clip with both probabilities
     for clip, every, some in zip(clips, found["all"], found["some"], strict=True):
-        moved = 0.0
+        difference = 0.0
         if every.probability is not None and some.probability is not None:
-            both.append((clip.fake, every.probability, some.probability))
-            moved = abs(every.probability - some.probability)
-        if every.label != some.label or moved >= SHOWN:
+            judged.append((clip.fake, every.probability, some.probability))
+            difference = abs(every.probability - some.probability)
+        if every.label != some.label or difference >= LISTED:
             cells = (f"{v.label} {v.probability or 0:.3f}" for v in (every, some))
-            print(f"| {clip.path.name} | {'fake' if clip.fake else 'real'} | {' | '.join(cells)} |")
-    labels, every_one, some_only = np.array(both).T
-    differences = np.abs(every_one - some_only)
+            print_row(clip.path.name, "fake" if clip.fake else "real", *cells)
+    labels, from_all, from_some = np.array(judged).T
+    differences = np.abs(from_all - from_some)
     same = sum(a.label == b.label for a, b in zip(found["all"], found["some"], strict=True))
     print(
-        f"\n{same} of {len(clips)} verdicts are the same. AUC {auc(labels > 0, every_one):.3f} "
-        f"from all, {auc(labels > 0, some_only):.3f} from some, {len(both)} clips. Probabilities "
+        f"\n{same} of {len(clips)} verdicts are the same. AUC {auc(labels > 0, from_all):.3f} "
+        f"from all, {auc(labels > 0, from_some):.3f} from some, {len(judged)} clips. Probabilities "
         f"differ by {np.median(differences):.3f} (median), {differences.max():.3f} (largest). "
         f"{seconds['all']:.0f} s and {seconds['some']:.0f} s."
     )

@@ -1,12 +1,12 @@
-"""Damaged files of every kind, scanned: does anything but an answer or a coded error come back?
+"""Scan damaged files of every kind: each must give a result or an error with a code.
 
     python -m benchmarks.fuzz [--each N] [--kinds mp4 png ...] [--seed S] [--record FILE]
 
-Prints a table. Fails on a crash of this process, on a hang beyond the limit, on an answer without a
-code, on files left behind, and on memory that does not come back.
+Prints a table. Fails if this process crashes, if a scan takes too long, if an error has no code or
+one that is not about files, if files are left behind, or if memory grows.
 
-With `--record`, each portion of files that is done is noted, and a run that was broken off goes on
-after the last: the table counts all that the record holds.
+With `--record`, each portion of files is recorded when it is done, and a run that was interrupted
+continues after the last. The table counts all that the record holds.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 import PIL.Image
 import pillow_heif
 
+from benchmarks.tables import print_head, print_row
 from detector.errors import UserError
 from detector.fence import decoder_pool
 from detector.pipeline import scan
@@ -42,15 +43,15 @@ CODECS = {
 }  # fmt: skip
 PICTURES = ("jpg", "png", "webp", "heic", "avif", "bmp", "tiff")
 KINDS = (*CODECS, *PICTURES)
-LIMIT = 10.0  # seconds of decoding; a damaged file of this size takes a small part of one
-LATEST = 3 * LIMIT  # seconds after which whatever came back came too late
+DECODE_LIMIT = 10.0  # seconds; a damaged file of this size takes a small part of one second
+SCAN_LIMIT = 3 * DECODE_LIMIT  # seconds that a scan may take
 PORTION = 100  # files after which the record is written
-GROWTH = 1.1  # times the memory after the first portion that may be held after the last
+GROWTH_LIMIT = 1.1  # memory after any portion, relative to that after the first
 FILE_CODES = {
     "unreadable_video", "no_video_stream", "no_frames", "frame_too_large", "decode_timeout",
     "empty_file",
 }  # fmt: skip
-"""What a damaged file may be answered with."""
+"""The codes that a damaged file may get."""
 
 
 def make_picture(seed: int, width: int = 96, height: int = 72) -> np.ndarray:
@@ -61,7 +62,7 @@ def make_picture(seed: int, width: int = 96, height: int = 72) -> np.ndarray:
 
 
 def make_file(kind: str, frames: int = 12) -> bytes:
-    """A sound file of a kind."""
+    """An undamaged file of a kind."""
     buffer = io.BytesIO()
     if kind in PICTURES:
         names = {"jpg": "JPEG", "heic": "HEIF"}
@@ -80,34 +81,34 @@ def make_file(kind: str, frames: int = 12) -> bytes:
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """The file with one kind of damage, more often near its head, where sizes and counts stand."""
+    """Damage a file in one way, more often near its beginning, where sizes and counts are."""
     mutant = bytearray(data)
     head = int(rng.choice([64, 512, 4096, len(data)]))
-    place = int(rng.integers(min(head, len(data))))
+    start = int(rng.integers(min(head, len(data))))
     damage = rng.integers(6)
-    if damage == 0:  # single bytes
-        for at in rng.integers(0, min(head, len(data)), int(rng.integers(1, 20))):
-            mutant[at] = rng.integers(256)
-    elif damage == 1:  # cut off
-        del mutant[max(1, place) :]
-    elif damage == 2:  # a size or a count of an absurd value
+    if damage == 0:  # change single bytes
+        for position in rng.integers(0, min(head, len(data)), int(rng.integers(1, 20))):
+            mutant[position] = rng.integers(256)
+    elif damage == 1:  # cut off the end
+        del mutant[max(1, start) :]
+    elif damage == 2:  # write an extreme size or count
         values = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, int(rng.integers(2**32)))
         value = values[int(rng.integers(len(values)))]
-        mutant[place : place + 4] = value.to_bytes(4, "big" if rng.integers(2) else "little")
-    elif damage == 3:  # zeros
-        mutant[place : place + int(rng.integers(1, 400))] = bytes(int(rng.integers(1, 400)))
-    elif damage == 4:  # a part twice
-        mutant[place:place] = mutant[place : place + int(rng.integers(1, 2000))]
-    else:  # a part of one place at another
+        mutant[start : start + 4] = value.to_bytes(4, "big" if rng.integers(2) else "little")
+    elif damage == 3:  # replace a part by zeros, of another length
+        mutant[start : start + int(rng.integers(1, 400))] = bytes(int(rng.integers(1, 400)))
+    elif damage == 4:  # repeat a part
+        mutant[start:start] = mutant[start : start + int(rng.integers(1, 2000))]
+    else:  # overwrite a part with another
         other = int(rng.integers(len(data)))
         length = int(rng.integers(1, 64))
-        mutant[place : place + length] = data[other : other + length]
+        mutant[start : start + length] = data[other : other + length]
     return bytes(mutant) or b"\0"
 
 
 @dataclass
 class Tally:
-    """What came back for files of one kind."""
+    """The results of a portion of files of one kind."""
 
     kind: str
     seed: int
@@ -115,11 +116,13 @@ class Tally:
     """The number of the first file; they are numbered from 0."""
     count: int
     answers: Counter[str] = field(default_factory=Counter)
+    """How many files gave each code; `scanned` for those that gave a result."""
     slowest: float = 0.0
-    """Seconds."""
+    """Seconds of the slowest scan."""
     memory: float = 0.0
-    """Held afterwards, in MiB."""
+    """Held after the last file, MiB."""
     wrong: list[str] = field(default_factory=list)
+    """A line for each failure."""
 
     def add(self, other: "Tally") -> None:
         """Count a later portion of the same kind as well."""
@@ -130,12 +133,12 @@ class Tally:
         self.wrong += other.wrong
 
 
-def attack(tally: Tally, whole: bytes, detector: Scorer, folder: Path) -> None:
-    """Scan damaged copies of a file, and note what comes back."""
+def scan_damaged(tally: Tally, undamaged: bytes, detector: Scorer, folder: Path) -> None:
+    """Scan damaged copies of a file, and count the results in `tally`."""
     path = folder / f"file.{tally.kind}"
-    settings = Settings(key_frames=2, max_decode_time=LIMIT)
+    settings = Settings(key_frames=2, max_decode_time=DECODE_LIMIT)
     for number in range(tally.first, tally.first + tally.count):
-        path.write_bytes(mutate(whole, np.random.default_rng([tally.seed, number])))
+        path.write_bytes(mutate(undamaged, np.random.default_rng([tally.seed, number])))
         name = f"{tally.kind} {tally.seed} {number}"
         began = time.monotonic()
         try:
@@ -145,20 +148,20 @@ def attack(tally: Tally, whole: bytes, detector: Scorer, folder: Path) -> None:
             answer = error.code
             if error.code not in FILE_CODES:
                 tally.wrong.append(f"{name}: {error.code}")
-        except Exception as error:  # noqa: BLE001  what this command looks for
+        except Exception as error:  # noqa: BLE001  this command searches for such errors
             answer = "crash"
             tally.wrong.append(f"{name}: {error!r}")
         tally.answers[answer] += 1
-        spent = time.monotonic() - began
-        tally.slowest = max(tally.slowest, spent)
-        if spent > LATEST:
-            tally.wrong.append(f"{name}: {spent:.0f} s")
+        seconds = time.monotonic() - began
+        tally.slowest = max(tally.slowest, seconds)
+        if seconds > SCAN_LIMIT:
+            tally.wrong.append(f"{name}: {seconds:.0f} s")
     path.unlink()
     tally.wrong += [f"{tally.kind}: {p.name} left behind" for p in folder.iterdir()]
 
 
-def memory() -> float:
-    """What this process and the decoders hold now, in MiB."""
+def measure_memory() -> float:
+    """The memory that this process and the decoders hold now, in MiB."""
     gc.collect()
     status = Path("/proc/self/status")
     if not status.is_file():
@@ -171,26 +174,28 @@ def memory() -> float:
 
 
 def run(wanted: list[Tally]) -> Iterator[Tally]:
-    """Every portion in turn."""
+    """Fill and yield each tally in turn."""
     if not wanted:
         return
     detector = load_detector("default", device="cpu")
-    wholes = {kind: make_file(kind) for kind in {tally.kind for tally in wanted}}
-    early = 0.0
+    undamaged = {kind: make_file(kind) for kind in {tally.kind for tally in wanted}}
+    first_memory = 0.0
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         for tally in wanted:
-            attack(tally, wholes[tally.kind], detector, Path(folder))
-            tally.memory = memory()
-            early = early or tally.memory
-            if tally.memory > GROWTH * early:
-                tally.wrong.append(f"{tally.kind}: {early:.0f} MiB became {tally.memory:.0f}")
+            scan_damaged(tally, undamaged[tally.kind], detector, Path(folder))
+            tally.memory = measure_memory()
+            first_memory = first_memory or tally.memory
+            if tally.memory > GROWTH_LIMIT * first_memory:
+                tally.wrong.append(
+                    f"{tally.kind}: {first_memory:.0f} MiB became {tally.memory:.0f}"
+                )
             yield tally
         tempfile.tempdir = None
 
 
 def portions(kinds: list[str], each: int, seed: int) -> list[Tally]:
-    """All files, kind by kind within a portion, so that a part of them is a part of every kind."""
+    """Empty tallies for all files: a portion of every kind, then the next of every kind."""
     return [
         Tally(kind, seed, first, min(PORTION, each - first))
         for first in range(0, each, PORTION)
@@ -199,44 +204,41 @@ def portions(kinds: list[str], each: int, seed: int) -> list[Tally]:
 
 
 def read_record(path: Path) -> list[Tally]:
-    """The portions that a record holds; a line that was broken off counts for nothing."""
+    """Read the tallies of a record; a line that was not written to its end is left out."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            told = json.loads(line)
+            values = json.loads(line)
         except ValueError:
             continue
-        found.append(Tally(**{**told, "answers": Counter(told["answers"])}))
+        found.append(Tally(**{**values, "answers": Counter(values["answers"])}))
     return found
 
 
-def to_table(done: list[Tally]) -> str:
-    """One line a kind."""
+def print_table(done: list[Tally]) -> None:
+    """Print a row for each kind."""
     codes = ["scanned", *sorted(FILE_CODES - {"empty_file"})]
-    lines = [
-        "| file | damaged files | " + " | ".join(codes) + " | other | slowest, s | memory, MiB |",
-        "|---" * (len(codes) + 5) + "|",
-    ]
+    print_head("file", "damaged files", *codes, "other", "slowest, s", "memory, MiB")
     kinds: dict[str, Tally] = {}
     for tally in sorted(done, key=lambda t: (KINDS.index(t.kind), t.seed, t.first)):
         kinds.setdefault(tally.kind, Tally(tally.kind, tally.seed, 0, 0)).add(tally)
     for kind, tally in kinds.items():
-        other = tally.count - sum(tally.answers[code] for code in codes)
-        counts = " | ".join(str(tally.answers[code]) for code in codes)
-        lines.append(
-            f"| {kind} | {tally.count} | {counts} | {other} | {tally.slowest:.1f} "
-            f"| {tally.memory:.0f} |"
-        )
-    return "\n".join(lines)
+        counts = [tally.answers[code] for code in codes]
+        print_row(
+            kind, str(tally.count), *map(str, counts), str(tally.count - sum(counts)),
+            f"{tally.slowest:.1f}", f"{tally.memory:.0f}",
+        )  # fmt: skip
 
 
 def main() -> int:
-    """Attack, and print the table."""
+    """Scan what is not in the record yet, and print the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--each", type=int, default=1000, metavar="N")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, metavar="FILE", help="where done portions are noted")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="where finished portions are recorded"
+    )
     options = parser.parse_args()
     done = read_record(options.record) if options.record else []
     known = {(t.kind, t.seed, t.first, t.count) for t in done}
@@ -246,7 +248,7 @@ def main() -> int:
         if options.record:
             with options.record.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(tally)) + "\n")
-    print(to_table(done))
+    print_table(done)
     wrong = [line for tally in done for line in tally.wrong]
     print("\n".join(wrong), file=sys.stderr)
     return 1 if wrong else 0

@@ -160,13 +160,15 @@ class Network(nn.Module):
     def answer(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits, (n, signs)."""
         if self.texture_head is not None:
-            logits, textures = self.look(pictures, self.architecture.textures)
+            logits, textures = self.answer_with_textures(pictures, self.architecture.textures)
             return logits + self.texture_head(textures)
         if self.architecture.contrast is None:
             return self.features(pictures)
         return self.read(self.locate(pictures))[:, None]
 
-    def look(self, pictures: torch.Tensor, stages: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def answer_with_textures(
+        self, pictures: torch.Tensor, stages: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone's logits, (n, signs), and its textures, (n, 2 x channels).
 
         Textures are the mean and the standard deviation over the picture of every channel of the
@@ -219,8 +221,8 @@ class Network(nn.Module):
         top, left = height // 4, width // 4
         middle = maps[:, top : height - top, left : width - left]
         around = maps.sum((1, 2)) - middle.sum((1, 2))
-        places = max(1, height * width - middle[0].numel())
-        return middle.mean((1, 2)) - contrast * around / places
+        cells = max(1, height * width - middle[0].numel())
+        return middle.mean((1, 2)) - contrast * around / cells
 
     @property
     def in_sequence(self) -> bool:

@@ -11,11 +11,11 @@ from clips import drift, portrait, write_clip
 
 from detector.__main__ import main
 from detector.errors import UserError
+from detector.training import datasets
 from detector.training.datasets import (
-    READERS,
     Row,
     assign_splits,
-    check_rows,
+    check_index,
     find_leaks,
     prepare,
     read_index,
@@ -23,6 +23,7 @@ from detector.training.datasets import (
     write_index,
 )
 from detector.training.evaluate import evaluate
+from detector.training.readers import READERS
 from detector.training.recipes import FAKE_SHARES, RECIPES
 from detector.training.runs import thin_out, train_from_labels
 from detector.weights import load_detector
@@ -209,14 +210,14 @@ def test_splits_do_not_leak(tmp_path: Path) -> None:
 
 def test_one_class_is_reported() -> None:
     row = Row("", 1, "v", "g", "d", "m", "train", 0, 0.0, 90)
-    assert "the train split holds no real faces" in check_rows([row])
+    assert "the train split holds no real faces" in check_index([row])
 
 
 def test_people_in_two_splits_are_reported() -> None:
     row = Row("", 1, "v", "anna+ben", "d", "m", "train", 0, 0.0, 90)
-    clean = check_rows([row, replace(row, group="cleo", split="test")])
+    clean = check_index([row, replace(row, group="cleo", split="test")])
     assert not any("more than one split" in line for line in clean)
-    told = check_rows([row, replace(row, group="ben", split="test")])
+    told = check_index([row, replace(row, group="ben", split="test")])
     assert "in more than one split: 1 people or sources (d/ben)" in told
 
 
@@ -242,15 +243,13 @@ def test_preparation_goes_on_where_it_was(prepared: Path, monkeypatch: pytest.Mo
     victim = sorted((prepared / "parts").iterdir())[0]
     victim.unlink()
     cut = []
-    import detector.training.datasets as datasets
-
-    whole = datasets._cut
+    cut_faces = datasets._cut_faces
 
     def watched(*arguments: object):
         cut.append(arguments[1])
-        return whole(*arguments)
+        return cut_faces(*arguments)
 
-    monkeypatch.setattr(datasets, "_cut", watched)
+    monkeypatch.setattr(datasets, "_cut_faces", watched)
     after, _ = prepare("folder", prepared.parent, prepared, key_frames=2)
     assert len(cut) <= 2  # the one that was lost, and the one that never decodes
     assert sorted(r.crop for r in after) == sorted(r.crop for r in before)

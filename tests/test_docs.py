@@ -13,7 +13,7 @@ from detector import errors
 from detector.__main__ import COMMANDS, build_parser
 from detector.errors import CODES
 from detector.records import LABEL_TEXT
-from detector.training.datasets import READERS
+from detector.training.readers import READERS
 from detector.training.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent

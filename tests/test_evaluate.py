@@ -9,20 +9,18 @@ from clips import face_clip, other_portrait, portrait, write_clip
 from detector.__main__ import main
 from detector.errors import UserError
 from detector.records import Label
-from detector.training.evaluate import (
-    ClipScore,
-    LabelledClip,
+from detector.training.calibration import (
     calibrate,
     decide,
     decide_held_out,
-    figures_of,
-    find_labelled,
     scale_signs,
     scaled,
     tail_of,
 )
+from detector.training.figures import figures_of
+from detector.training.labelled import ClipScore, LabelledClip, find_labelled
 from detector.training.recipes import RECIPES, find_recipe
-from detector.training.robustness import ALTERATIONS, Faces, draw_curves, sweep
+from detector.training.robustness import ALTERATIONS, LabelledFaces, draw_curves, sweep
 from detector.training.runs import start_network
 from detector.weights import load_detector, read_metadata, resolve_weights, verify_checkpoint
 
@@ -186,7 +184,7 @@ def test_robustness_by_hand() -> None:
             return np.array([c.mean() for c in crops])
 
     clips = [
-        Faces(fake, f"{fake}{n}", (np.full((64, 64, 3), 60 + 90 * fake + 5 * n, np.uint8),))
+        LabelledFaces(fake, f"{fake}{n}", (np.full((64, 64, 3), 60 + 90 * fake + 5 * n, np.uint8),))
         for n in range(4)
         for fake in (False, True)
     ]

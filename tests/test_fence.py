@@ -374,7 +374,7 @@ def test_a_long_clip_is_left_early_without_harm(fenced: DecoderPool, tmp_path: P
 def test_clips_that_are_evaluated_are_decoded_behind_the_fence(
     detector: Detector, face_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detector.training.evaluate import LabelledClip, score_clips
+    from detector.training.labelled import LabelledClip, score_clips
 
     for name in ("Clip", "read_image"):
         monkeypatch.setattr(f"detector.video.{name}", lambda *_: pytest.fail("opened here"))

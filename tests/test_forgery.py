@@ -70,13 +70,13 @@ def test_every_kind_alters_what_its_mask_says(portraits: list[Portrait], kind: s
 
 def test_a_clip_is_one_camera_and_a_head_in_motion(portraits: list[Portrait]) -> None:
     forger = Forger(portraits, kinds={"part": 1.0})
-    genuine, forged = forger.clips(0, (6, 1), 4)
-    again, _ = forger.clips(0, (6, 1), 4)
+    genuine, forged = forger.clip_pair(0, (6, 1), 4)
+    again, _ = forger.clip_pair(0, (6, 1), 4)
     assert [s.fake for s in genuine + forged] == [False] * 4 + [True] * 4
     assert all(np.array_equal(a.image, b.image) for a, b in zip(genuine, again, strict=True))
     assert max(s.mask.max() for s in genuine) == 0 < min(s.mask.max() for s in forged)
     tones = [s.image.mean() for s in genuine]
-    other, _ = forger.clips(0, (6, 2), 4)
+    other, _ = forger.clip_pair(0, (6, 2), 4)
     assert np.ptp(tones) < abs(np.mean(tones) - np.mean([s.image.mean() for s in other]))
     assert not np.array_equal(genuine[0].image, genuine[1].image)
 
@@ -120,9 +120,9 @@ def test_both_halves_are_degraded_alike(
 
 
 def test_forgeries_without_traces_are_often_left_out(portraits: list[Portrait]) -> None:
-    assert forgery.keep_share(1.0, 100) == 1
-    assert forgery.keep_share(0.2, 100) == pytest.approx(0.15)
-    assert forgery.keep_share(1.0, 30) == pytest.approx(0.25)
+    assert forgery.keep_probability(1.0, 100) == 1
+    assert forgery.keep_probability(0.2, 100) == pytest.approx(0.15)
+    assert forgery.keep_probability(1.0, 30) == pytest.approx(0.25)
     picture = portraits[0].image
     ruined = cv2.GaussianBlur(picture, (0, 0), 12)
     assert forgery.detail_left(picture, picture) == pytest.approx(1)
@@ -179,7 +179,7 @@ def test_folder_without_faces(tmp_path) -> None:
 def test_decoders_draw_pictures_of_any_size(tmp_path, kind: str) -> None:
     save_decoder(tmp_path / "0.safetensors", Autoencoder(kind, 2, 4), kind, 2, 4)
     (decoder,) = load_decoders(tmp_path)
-    made = decoder.remake(np.zeros((37, 50, 3), np.uint8))
+    made = decoder.redraw(np.zeros((37, 50, 3), np.uint8))
     assert made.shape == (37, 50, 3)
     assert made.dtype == np.uint8
 
@@ -187,5 +187,5 @@ def test_decoders_draw_pictures_of_any_size(tmp_path, kind: str) -> None:
 def test_decoder_learns_to_draw(portraits: list[Portrait]) -> None:
     network = train_decoder(portraits, "nearest", 2, 4, steps=40, batch=2, side=32)
     picture = cv2.resize(portraits[0].image, (64, 64), interpolation=cv2.INTER_AREA)
-    off = np.abs(Decoder(network).remake(picture).astype(float) - picture).mean()
+    off = np.abs(Decoder(network).redraw(picture).astype(float) - picture).mean()
     assert off < np.abs(picture - picture.mean()).mean()

@@ -13,6 +13,7 @@ from detector.records import SIGNS
 from detector.training.datasets import Row, read_index, write_index
 from detector.training.forgery import Forger
 from detector.training.left_out import SourceScore, evaluate_left_out, table_of
+from detector.training.losses import signs_loss
 from detector.training.mixture import (
     Mixture,
     check_rows,
@@ -22,7 +23,6 @@ from detector.training.mixture import (
 )
 from detector.training.recipes import RECIPES
 from detector.training.runs import start_network, train_from_mixture
-from detector.training.train import signs_loss
 from detector.weights import average_checkpoints, load_detector, load_network, resolve_weights
 
 SIDE = 64
@@ -109,7 +109,7 @@ def test_a_fake_is_paired_with_a_genuine_face_of_its_own_group(mixture: Mixture)
 def test_both_halves_are_altered_alike(mixture: Mixture) -> None:
     row = mixture.rows[0][1]
     for number in range(10):
-        real, fake, _ = mixture._show(row, row, np.random.default_rng(number), 1)
+        real, fake, _ = mixture._read_pair(row, row, np.random.default_rng(number), 1)
         assert np.array_equal(real, fake)
 
 

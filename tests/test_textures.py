@@ -82,7 +82,7 @@ def test_textures_are_means_and_deviations_of_the_first_stages() -> None:
     for stage in network.backbone.blocks[:2]:  # type: ignore[index]
         stage.register_forward_hook(lambda module, given, made: maps.append(made))
     with torch.inference_mode():
-        _, textures = network.look(torch.rand(1, 3, 64, 64), 2)
+        _, textures = network.answer_with_textures(torch.rand(1, 3, 64, 64), 2)
     expected = [f(m.double()) for m in maps for f in (_means, _deviations)]
     torch.testing.assert_close(textures.double(), torch.cat(expected, 1), atol=1e-5, rtol=1e-4)
 

@@ -12,16 +12,9 @@ import torch
 
 from detector.architectures import Architecture, Network, build_network
 from detector.errors import UserError
+from detector.training.losses import paired_loss, per_cell_loss, weighted_loss
 from detector.training.metrics import class_weights
-from detector.training.train import (
-    TrainingSample,
-    TrainSettings,
-    Validation,
-    paired_loss,
-    per_cell_loss,
-    train,
-    weighted_loss,
-)
+from detector.training.train import TrainingSample, TrainSettings, Validation, train
 
 SIDE = 64
 FAST = TrainSettings(

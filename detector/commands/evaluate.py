@@ -106,7 +106,8 @@ def _evaluate_one(options: Options, detector: "Detector | Ensemble", path: str |
 
     `path` is the detector's checkpoint; None if it is the catalogue's.
     """
-    from detector.training.evaluate import evaluate, to_markdown
+    from detector.training.evaluate import evaluate
+    from detector.training.figures import to_markdown
     from detector.training.left_out import evaluate_left_out
     from detector.weights import recalibrate, resolve_weights
 

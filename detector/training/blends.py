@@ -267,7 +267,7 @@ def synthesise(
     if chance(rng, 0.4):
         image = deform(image, face.width * rng.uniform(0.004, 0.015), face.width * 0.4, rng)
     if decoders and chance(rng, 0.75):
-        made = decoders[int(rng.integers(len(decoders)))].remake(image)
+        made = decoders[int(rng.integers(len(decoders)))].redraw(image)
         if chance(rng, 0.7):  # large generators reproduce tones better than these small decoders
             made = match_tones(made, image, face.width, rng)
     else:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from detector.records import Image
-from detector.scoring import has_fast_half, to_device
+from detector.scoring import autocast, to_device
 from detector.settings import Progress, silent
 from detector.training.portraits import Portrait
 
@@ -25,6 +25,7 @@ DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("near
 
 
 def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
+    """A layer that doubles the size and turns `channels` into `wanted` channels."""
     if kind == "transposed":
         return nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1)
     if kind == "shuffle":
@@ -67,7 +68,7 @@ class Decoder:
     def __init__(self, network: Autoencoder) -> None:
         self.network = to_device(network).eval()
 
-    def remake(self, image: Image) -> Image:
+    def redraw(self, image: Image) -> Image:
         """Redraw a picture."""
         height, width = image.shape[:2]
         stride = self.network.stride
@@ -100,6 +101,7 @@ def load_decoders(folder: Path) -> list[Decoder]:
 
 
 def _critic(width: int = 32) -> nn.Sequential:
+    """The discriminator: a score for each patch of a picture, high for real ones."""
     return nn.Sequential(
         nn.Conv2d(3, width, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -138,38 +140,54 @@ def train_decoder(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Autoencoder:
-    """Train an autoencoder on portraits; in the second half also against a patch discriminator."""
+    """Train an autoencoder on portraits; in the second half also against a patch discriminator.
+
+    Args:
+        portraits: the pictures to reproduce.
+        kind: kind of upsampling: nearest, transposed or shuffle.
+        depth: number of times the size is halved.
+        latent: channels at the bottleneck.
+        steps: optimiser steps.
+        batch: pictures a step.
+        side: side of the random squares that are learned from, pixels.
+        seed: of weights and squares.
+        progress: called after every step.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = to_device(Autoencoder(kind, depth, latent))
     critic = to_device(_critic())
-    ours = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.5, 0.99), weight_decay=0.0)
-    theirs = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.99), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(ours, steps, eta_min=1e-4)
-    half = has_fast_half(torch.device("cpu"))
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=2e-3, betas=(0.5, 0.99), weight_decay=0.0
+    )
+    critic_optimiser = torch.optim.AdamW(
+        critic.parameters(), lr=1e-3, betas=(0.5, 0.99), weight_decay=0.0
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=1e-4)
+    cpu = torch.device("cpu")
     for step in range(steps):
         real = _patches(portraits, batch, side, rng)
         adversarial = step > steps // 2
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with autocast(cpu):
             made = network(real)
         made = made.float()
         loss = (made - real).abs().mean() + 0.5 * _edge_loss(made, real)
         if adversarial:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            with autocast(cpu):
                 judged = critic(made).float()
             loss = loss - 0.02 * judged.mean()
-        ours.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        ours.step()
+        optimiser.step()
         schedule.step()
         if adversarial:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            with autocast(cpu):
                 on_real, on_made = critic(real).float(), critic(made.detach()).float()
             hinge = (1 - on_real).relu().mean() + (1 + on_made).relu().mean()
-            theirs.zero_grad(set_to_none=True)
+            critic_optimiser.zero_grad(set_to_none=True)
             hinge.backward()
-            theirs.step()
+            critic_optimiser.step()
         progress("decoder", (step + 1) / steps)
     return network
 
@@ -183,7 +201,14 @@ def _edge_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 def make_decoders(
     portraits: Sequence[Portrait], folder: Path, count: int, progress: Progress = silent
 ) -> list[Decoder]:
-    """The first `count` autoencoders of DECODERS; those kept in `folder` are not trained again."""
+    """Train the first `count` autoencoders of DECODERS, or load those that the folder holds.
+
+    Args:
+        portraits: what to train on; those in colour, if there are any.
+        folder: where the autoencoders are kept.
+        count: how many.
+        progress: called after every step.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (kind, depth, latent) in enumerate(DECODERS[:count]):
         path = folder / f"{number}-{kind}.safetensors"

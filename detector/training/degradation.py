@@ -13,7 +13,7 @@ from detector.faces import resize
 from detector.records import Image
 from detector.video import Recoder
 
-H264_SHARE, JPEG_SHARE = 0.7, 0.15  # shares of delivered pictures; the rest is not encoded
+H264_SHARE, JPEG_SHARE = 0.7, 0.15  # of delivered pictures; the rest is not encoded
 OLD_CODEC_SHARE = 0.15  # share of older codecs among video encodings
 FINEST_CRF = 16  # lowest CRF, visually lossless
 COARSEST_CRF = 29, 34, 40, 43  # highest CRF for faces 50, 100, 200 and 300 pixels wide
@@ -58,7 +58,11 @@ def light(image: Image, rng: np.random.Generator) -> Image:
 def through_lens(image: Image, head: np.ndarray, width: float, rng: np.random.Generator) -> Image:
     """Lighting, depth of field, defocus, motion blur, make-up, at random.
 
-    `head` is a soft mask of the head, `width` the face's width in pixels.
+    Args:
+        image: the picture.
+        head: a soft mask of the head.
+        width: the face's width, pixels.
+        rng: the source of chance.
     """
     image = light(image, rng)
     if chance(rng, 0.3):
@@ -77,7 +81,11 @@ def record(
 ) -> Image:
     """Sensor noise, the camera's denoising, broadcast artefacts and a first encoding, at random.
 
-    `noisy` is the probability of noise. Without `encoded`, no video encoder is used.
+    Args:
+        image: the picture.
+        rng: the source of chance.
+        noisy: probability of noise.
+        encoded: whether video encoders may be used.
     """
     if chance(rng, noisy):
         image = add_noise(image, rng)
@@ -109,7 +117,7 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     kind = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
     if kind == 0:
-        light = np.exp(across(height, width, rng) * rng.uniform(0.1, 0.6))[..., None]
+        light = np.exp(linear_ramp(height, width, rng) * rng.uniform(0.1, 0.6))[..., None]
     elif kind == 1:
         lamps = rng.normal(0, log_uniform(rng, 0.05, 0.3), (*rng.integers(2, 5, 2), 3))
         lamps -= lamps.mean((0, 1)) * 0.5
@@ -117,13 +125,13 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
             cv2.resize(lamps.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         )
     else:
-        edge = across(height, width, rng) - rng.uniform(-0.7, 0.7)
+        edge = linear_ramp(height, width, rng) - rng.uniform(-0.7, 0.7)
         lit = 0.5 + 0.5 * np.tanh(edge / log_uniform(rng, 0.04, 0.8))
         light = 1 - lit[..., None] * rng.uniform(0.1, 0.6) * rng.uniform(0.7, 1.0, 3)
     return to_uint8(image * (light * rng.normal(1, 0.03, 3)))
 
 
-def across(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def linear_ramp(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """A linear ramp in a random direction, from about -1 to 1."""
     angle = rng.uniform(0, 2 * np.pi)
     right = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.float32(np.cos(angle))
@@ -154,8 +162,8 @@ def blur_motion(image: Image, width: float, rng: np.random.Generator) -> Image:
 def smooth_skin(image: Image, head: np.ndarray, rng: np.random.Generator) -> Image:
     """Smooth the skin, as make-up, beauty filters or denoising do on real faces too."""
     smooth = cv2.bilateralFilter(image, 5, rng.uniform(10, 40), 5).astype(np.float32)
-    share = rng.uniform(0.3, 1.0) * (head[..., None] if chance(rng, 0.5) else 1.0)
-    return to_uint8(image * (1 - share) + smooth * share)
+    alpha = rng.uniform(0.3, 1.0) * (head[..., None] if chance(rng, 0.5) else 1.0)
+    return to_uint8(image * (1 - alpha) + smooth * alpha)
 
 
 def add_noise(image: Image, rng: np.random.Generator) -> Image:
@@ -240,9 +248,15 @@ def deliver(
 ) -> Image:
     """Resize, add grain and titles, and encode once or twice, as on the way to a viewer.
 
-    `width` is the face's width in pixels; it does not get below `smallest`. Portraits are often
-    smaller than faces in video, so some are enlarged before encoding, which gives compression
-    artefacts of the right size. Without `encoded`, no video encoder is used.
+    Portraits are often smaller than faces in video, so some are enlarged before encoding, which
+    gives compression artefacts of the right size.
+
+    Args:
+        image: the picture.
+        width: the face's width, pixels.
+        smallest: width below which the face is not reduced, pixels.
+        rng: the source of chance.
+        encoded: whether video encoders may be used.
     """
     size = rng.random()
     factor = 1.0

@@ -1,7 +1,7 @@
 """Forgeries made from real faces, to learn from where no deepfakes are at hand.
 
 The idea of blending a face with an altered copy of itself is Shiohara and Yamasaki's ("Detecting
-Deepfakes with Self-Blended Images", CVPR 2022). The other kinds widen what is covered: another
+Deepfakes with Self-Blended Images", CVPR 2022). The other kinds imitate other forgeries: another
 person's face, a face through a bottleneck, mouth or eyes alone, a picture redrawn by a small
 decoder.
 
@@ -42,8 +42,8 @@ from detector.training.portraits import (
     Portrait,
     ScaledPortrait,
     move_head,
+    sampling_weights,
     scale_portrait,
-    weigh,
 )
 
 KINDS = {"self": 0.32, "swap": 0.24, "bottleneck": 0.12, "part": 0.14, "synthetic": 0.18}
@@ -57,7 +57,7 @@ FLICKERING = 0.75  # share of forged clips that flicker
 UNIFORM_CHANGE = 0.6
 """How often the whole real half is softened, sharpened or rescaled. Forging softens: were real
 faces always sharper, softness itself would look like forgery, and so would poor genuine video."""
-PLAIN = 5.0, 16.0  # coarse difference of the halves, in grey levels: invisible below, plain above
+VISIBLE_DIFFERENCE = 5.0, 16.0  # of the halves at coarse scale, grey levels: invisible, obvious
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Forger:
         kinds = dict(KINDS if kinds is None else kinds)
         self.kinds = list(kinds)
         self.shares = np.array([kinds[k] for k in self.kinds]) / sum(kinds.values())
-        self.weights = np.cumsum(weigh(portraits))
+        self.weights = np.cumsum(sampling_weights(portraits))
 
     def choose(self, seed: tuple[int, ...]) -> int:
         """The number of a random portrait."""
@@ -127,13 +127,18 @@ class Forger:
         """A pair from a random portrait."""
         return self.pair(self.choose(seed), seed)
 
-    def clips(
+    def clip_pair(
         self, number: int, seed: tuple[int, ...], length: int
     ) -> tuple[list[Sample], list[Sample]]:
-        """The frames of a genuine and of a forged clip of portrait `number`.
+        """The frames of a genuine and of a forged clip of a portrait.
 
         Camera, encoder and forgery are the same in all frames; the head moves. Most forged clips
         flicker, because forgers work frame by frame.
+
+        Args:
+            number: the portrait's number.
+            seed: of everything random.
+            length: frames of a clip.
         """
         pairs = [self.pair(number, seed, frame) for frame in range(1, length + 1)]
         return [real for real, _ in pairs], [fake for _, fake in pairs]
@@ -144,16 +149,19 @@ class Forger:
         A forgery without visible traces would only teach that poor video is suspicious.
         """
         real, fake = self.draw(seed)
-        left = max(keep_share(real.detail, real.width), plainness(real, fake))
-        if not self.degrade or np.random.default_rng((*seed, 4)).random() < left:
+        kept = max(keep_probability(real.detail, real.width), visibility(real, fake))
+        if not self.degrade or np.random.default_rng((*seed, 4)).random() < kept:
             return real, fake
         mirrored = np.ascontiguousarray(real.image[:, ::-1])
         return real, replace(real, image=mirrored)
 
     def pair(self, number: int, seed: tuple[int, ...], frame: int = 0) -> tuple[Sample, Sample]:
-        """A real and a forged crop of portrait `number`.
+        """A real and a forged crop of a portrait.
 
-        `frame` 1, 2, … are the frames of a clip; 0 is a single picture.
+        Args:
+            number: the portrait's number, modulo how many there are.
+            seed: of everything random.
+            frame: 1, 2, … for the frames of a clip, 0 for a single picture.
         """
         number %= len(self.portraits)
         rng = np.random.default_rng((*seed, 1))
@@ -202,6 +210,7 @@ class Forger:
     def _forge(
         self, kind: str, face: ScaledPortrait, rng: np.random.Generator
     ) -> tuple[Image, np.ndarray]:
+        """The forged picture, and the mask of what was altered."""
         alterations: dict[str, Alteration] = {
             "self": blend_self,
             "swap": lambda face, rng: swap(face, self._donor(face, rng), rng),
@@ -215,7 +224,7 @@ class Forger:
         return forged, mask
 
     def _donor(self, face: ScaledPortrait, rng: np.random.Generator) -> Portrait:
-        """The one of a few portraits whose landmarks fit best."""
+        """Of a few random portraits, the one whose landmarks fit best."""
         numbers = np.searchsorted(self.weights, rng.random(int(rng.choice(DONORS))))
         candidates = [self.portraits[number] for number in numbers]
         target = shape_of(face.landmarks)
@@ -227,27 +236,34 @@ class Forger:
         """Degrade and crop; (crop, mask, share of detail left, width of the face)."""
         rng = np.random.default_rng(seed)
         side, before = image.shape[0], image
-        share, shift, mirrored = (1 + self.margin) / CANVAS, np.zeros(2), False
+        part, shift, mirrored = (1 + self.margin) / CANVAS, np.zeros(2), False
         if self.jitter:
-            share *= float(np.clip(rng.normal(1, 0.06), 0.85, 1.2))
+            part *= float(np.clip(rng.normal(1, 0.06), 0.85, 1.2))
             shift = rng.normal(0, 0.025, 2)
             mirrored = chance(rng, 0.5)
         if self.degrade:
             image = deliver(image, face.width, SMALLEST_DELIVERED, rng, encoded=self.encoded)
         detail = detail_left(before, image)
         width = face.width * image.shape[1] / side
-        crop = cut_middle(image, share, shift * image.shape[0] / CANVAS, self.side)
-        covered = cut_middle(mask, share, shift * side / CANVAS, self.side)
+        crop = cut_middle(image, part, shift * image.shape[0] / CANVAS, self.side)
+        cropped_mask = cut_middle(mask, part, shift * side / CANVAS, self.side)
         if mirrored:
-            crop, covered = crop[:, ::-1], covered[:, ::-1]
-        covered = np.clip(covered, 0, 1)  # cubic resizing overshoots
-        return np.ascontiguousarray(crop), covered, detail, width
+            crop, cropped_mask = crop[:, ::-1], cropped_mask[:, ::-1]
+        cropped_mask = np.clip(cropped_mask, 0, 1)  # cubic resizing overshoots
+        return np.ascontiguousarray(crop), cropped_mask, detail, width
 
 
-def cut_middle(image: np.ndarray, share: float, shift: np.ndarray, side: int) -> np.ndarray:
-    """Cut a square from the centre, `share` of the picture's side long, offset by `shift`."""
+def cut_middle(image: np.ndarray, part: float, shift: np.ndarray, side: int) -> np.ndarray:
+    """Cut a square from the middle of a square picture.
+
+    Args:
+        image: the picture.
+        part: side of the square, as a fraction of the picture's.
+        shift: (x, y), offset from the middle in pixels.
+        side: of the result, pixels.
+    """
     whole = image.shape[0]
-    length = min(whole, round(whole * share))
+    length = min(whole, round(whole * part))
     start = np.clip(np.rint((whole - length) / 2 + shift), 0, whole - length).astype(int)
     middle = image[start[1] : start[1] + length, start[0] : start[0] + length]
     return resize(middle, side, side)
@@ -264,22 +280,22 @@ def detail_left(before: Image, after: Image) -> float:
     return max(0.0, float(np.corrcoef(fine[0], fine[1])[0, 1]))
 
 
-def keep_share(detail: float, width: float) -> float:
+def keep_probability(detail: float, width: float) -> float:
     """Probability of keeping a forgery with this share of detail left and this face width."""
     sharp, large = (detail - 0.5) / 0.4, (width - 30) / 60
     return float(np.clip(sharp, 0.15, 1.0) * np.clip(large, 0.25, 1.0))
 
 
-def plainness(real: Sample, fake: Sample) -> float:
-    """Visibility of the difference at coarse scale, which encoders keep: 0 none, 1 plain."""
+def visibility(real: Sample, fake: Sample) -> float:
+    """How visible the forgery is at coarse scale, which encoders keep: 0 not at all, 1 obvious."""
     coarse = [
         cv2.resize(half.image, (48, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
         for half in (real, fake)
     ]
-    cover = cv2.resize(fake.mask, (48, 48), interpolation=cv2.INTER_AREA)[..., None]
-    square = cover * (coarse[0] - coarse[1]) ** 2
-    depth = float(np.sqrt(square.sum() / (3 * cover.sum() + 1.0)))
-    return float(np.clip((depth - PLAIN[0]) / (PLAIN[1] - PLAIN[0]), 0.0, 1.0))
+    mask = cv2.resize(fake.mask, (48, 48), interpolation=cv2.INTER_AREA)[..., None]
+    squares = mask * (coarse[0] - coarse[1]) ** 2
+    difference = float(np.sqrt(squares.sum() / (3 * mask.sum() + 1.0)))
+    return float(np.interp(difference, VISIBLE_DIFFERENCE, (0.0, 1.0)))
 
 
 def shape_of(landmarks: np.ndarray) -> np.ndarray:

@@ -21,9 +21,10 @@ from detector.training import metrics
 from detector.training.datasets import read_index
 from detector.training.mixture import REAL, SIGN_OF, show
 from detector.training.sequence import group_videos
+from detector.training.tables import format_head, format_interval, format_row
 from detector.verdict import strongest_sign
 
-ALARMS = 0.05  # false alarm rate at which caught fakes are counted
+ALARM_RATE = 0.05  # false alarm rate at which caught fakes are counted
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,17 @@ def score_sources(
     datasets: Sequence[str],
     progress: Progress = silent,
 ) -> list[SourceScore]:
-    """Score the clips of the given data sets of an index."""
+    """Score the clips of some data sets of an index.
+
+    Args:
+        folder: holds `index.csv` and the crops.
+        detector: the detector.
+        datasets: the data sets' names.
+        progress: called with the fraction of clips done.
+
+    Raises:
+        UserError: `no_data` if no data set is named, or one is not in the index; `one_class`.
+    """
     if not datasets:
         raise UserError("no_data", "The checkpoint names no data set that it did not learn from.")
     rows = [row for row in read_index(folder / "index.csv") if row.dataset in set(datasets)]
@@ -75,16 +86,16 @@ def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:
     logits = np.array([s.logit for s in scores])
     real = np.array([s.kind == REAL for s in scores])
     groups = np.array([f"{s.dataset}/{s.group}" for s in scores])
-    threshold = float(np.quantile(logits[real], 1 - ALARMS))
-    sets: dict[str, np.ndarray] = {"all fakes": ~real}
+    threshold = float(np.quantile(logits[real], 1 - ALARM_RATE))
+    fakes: dict[str, np.ndarray] = {"all fakes": ~real}  # of each row of the table
     for number, sign in enumerate(SIGNS):
-        sets[sign] = np.array([SIGN_OF.get(s.kind) == number + 1 for s in scores])
+        fakes[sign] = np.array([SIGN_OF.get(s.kind) == number + 1 for s in scores])
     for dataset, kind in sorted({(s.dataset, s.kind) for s in scores if s.kind != REAL}):
-        sets[f"{dataset}, {kind}"] = np.array(
+        fakes[f"{dataset}, {kind}"] = np.array(
             [(s.dataset, s.kind) == (dataset, kind) for s in scores]
         )
     rows = {}
-    for name, fake in sets.items():
+    for name, fake in fakes.items():
         if not fake.any():
             continue
         chosen = fake | real
@@ -102,25 +113,21 @@ def table_of(scores: Sequence[SourceScore]) -> dict[str, Any]:
 
 
 def to_markdown(table: dict[str, Any]) -> str:
-    """The table as Markdown: totals first, then the sources from the lowest AUC on."""
+    """The table as Markdown: totals first, then the sources by rising AUC."""
     totals = ["all fakes", *SIGNS]
     rows = table["sources"]
     names = [n for n in totals if n in rows]
     names += sorted((n for n in rows if n not in totals), key=lambda n: rows[n]["auc"][0])
     lines = [
-        f"Against {table['genuine clips']} genuine clips; caught at {ALARMS:.0%} false alarms.",
+        f"Against {table['genuine clips']} genuine clips; caught at {ALARM_RATE:.0%} false alarms.",
         "",
-        "| source | clips | AUC (95 % interval) | caught |",
-        "|---|---|---|---|",
+        format_head("source", "clips", "AUC (95 % interval)", "caught"),
     ]
     for name in names:
         row = rows[name]
-        auc, low, high = row["auc"]
-        least, most = row["caught_interval"]
-        lines.append(
-            f"| {name} | {row['clips']} | {auc:.2f} ({low:.2f} to {high:.2f}) | "
-            f"{row['caught']} ({least:.0%} to {most:.0%}) |"
-        )
+        low, high = row["caught_interval"]
+        caught = f"{row['caught']} ({low:.0%} to {high:.0%})"
+        lines.append(format_row(name, str(row["clips"]), format_interval(row["auc"]), caught))
     return "\n".join(lines) + "\n"
 
 
@@ -131,7 +138,18 @@ def evaluate_left_out(
     out: Path,
     progress: Progress = silent,
 ) -> list[SourceScore]:
-    """Score the clips and write sources.json, sources.md and predictions.csv."""
+    """Score the clips of left-out data sets; write sources.json, sources.md and predictions.csv.
+
+    Args:
+        folder: holds `index.csv` and the crops.
+        detector: the detector.
+        datasets: the data sets that its training left out.
+        out: the folder to write to.
+        progress: called with the fraction of clips done.
+
+    Raises:
+        UserError: as `score_sources`.
+    """
     scores = score_sources(folder, detector, datasets, progress)
     table = table_of(scores)
     out.mkdir(parents=True, exist_ok=True)

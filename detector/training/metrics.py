@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 Numbers = np.ndarray
 EPSILON = 1e-7
@@ -49,8 +49,8 @@ def equal_error_rate(labels: Numbers, scores: Numbers) -> float:
     after = int(np.argmax(gap >= 0))
     if after == 0:
         return float(alarms[0])
-    share = -gap[after - 1] / (gap[after] - gap[after - 1] + 1e-12)
-    return float(alarms[after - 1] + share * (alarms[after] - alarms[after - 1]))
+    part = -gap[after - 1] / (gap[after] - gap[after - 1] + 1e-12)
+    return float(alarms[after - 1] + part * (alarms[after] - alarms[after - 1]))
 
 
 def average_precision(labels: Numbers, scores: Numbers) -> float:
@@ -100,7 +100,7 @@ def brier(labels: Numbers, probabilities: Numbers) -> float:
 def reliability(
     labels: Numbers, probabilities: Numbers, bins: int = 10
 ) -> list[tuple[float, float, int]]:
-    """(mean probability, share of fakes, count) of bins of equal size."""
+    """(mean probability, fraction of fakes, count) of each bin; bins hold equally many."""
     order = np.argsort(probabilities, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
@@ -109,20 +109,16 @@ def reliability(
 
 def calibration_error(labels: Numbers, probabilities: Numbers, bins: int = 10) -> float:
     """Expected calibration error over bins of equal size."""
-    table = reliability(labels, probabilities, bins)
-    total = sum(count for _, _, count in table)
-    return float(sum(abs(p - share) * count for p, share, count in table) / total)
+    probability, fakes, count = np.array(reliability(labels, probabilities, bins)).T
+    return float(np.average(np.abs(probability - fakes), weights=count))
 
 
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion."""
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion; (0, 1) of nothing."""
     if total == 0:
         return 0.0, 1.0
-    share = hits / total
-    centre = share + z * z / (2 * total)
-    reach = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
+    low, high = binomtest(hits, total).proportion_ci(0.95, "wilson")
+    return float(low), float(high)
 
 
 def bootstrap(
@@ -132,7 +128,18 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The 95 % bootstrap interval of `figure(*arrays)`, resampling whole groups."""
+    """The 95 % bootstrap interval of a figure, resampling whole groups.
+
+    Args:
+        groups: (n,), the group of each sample.
+        figure: a function of the arrays.
+        arrays: (n,) each.
+        rounds: number of resamples; those whose figure is not finite do not count.
+        seed: of the resampling.
+
+    Returns:
+        (low, high); NaN if the figure is never finite.
+    """
     rng = np.random.default_rng(seed)
     _, inverse = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(inverse == g) for g in range(inverse.max() + 1)]
@@ -148,7 +155,7 @@ def bootstrap(
 
 
 def risk_coverage(labels: Numbers, probabilities: Numbers) -> tuple[Numbers, Numbers]:
-    """(share of clips answered, share of those that are wrong), the most certain first."""
+    """(fraction of clips answered, fraction of those that are wrong), the most certain first."""
     labels, p = np.asarray(labels, bool), np.asarray(probabilities, float)
     order = np.argsort(-np.abs(p - 0.5), kind="stable")
     wrong = ((p > 0.5) != labels)[order]
@@ -171,7 +178,13 @@ class Scaling:
 def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Scaling:
     """Fit temperature and bias by log loss with both classes weighted equally.
 
-    `ridge` is an L2 penalty, which keeps the slope finite if the clips are separable.
+    Args:
+        labels: (n,), 1 for fake.
+        logits: (n,).
+        ridge: L2 penalty, which keeps the slope finite if the clips are separable.
+
+    Raises:
+        ValueError: only one class is given.
     """
     labels, logits = np.asarray(labels, float), np.asarray(logits, float)
     if not 0 < labels.sum() < len(labels):
@@ -180,11 +193,12 @@ def fit_scaling(labels: Numbers, logits: Numbers, *, ridge: float = 0.02) -> Sca
     deviation = logits.std() + 1e-6
     features = np.stack([logits / deviation, np.ones_like(logits)], 1)
 
-    def loss(answer: Numbers) -> tuple[float, Numbers]:
-        z = features @ answer
-        value = (weights * (np.logaddexp(0, z) - labels * z)).sum() + ridge * (answer**2).sum() / 2
-        return float(value), features.T @ (weights * (expit(z) - labels)) + ridge * answer
+    def loss(line: Numbers) -> tuple[float, Numbers]:
+        """The loss of (slope, bias), and its gradient."""
+        z = features @ line
+        value = (weights * (np.logaddexp(0, z) - labels * z)).sum() + ridge * (line**2).sum() / 2
+        return float(value), features.T @ (weights * (expit(z) - labels)) + ridge * line
 
-    answer = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    temperature = float(np.clip(deviation / max(answer[0], 1e-3), *TEMPERATURES))
-    return Scaling(temperature, float(answer[1]))
+    slope, bias = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    temperature = float(np.clip(deviation / max(slope, 1e-3), *TEMPERATURES))
+    return Scaling(temperature, float(bias))

@@ -45,6 +45,6 @@ def draw_sheet(portraits: Sequence[Portrait], seed: int = 0, columns: int = 8) -
         masks = np.hstack([fake.mask for _, fake in pairs])
         rows.append(np.repeat((masks * 255).astype(np.uint8)[..., None], 3, axis=2))
     forger = Forger(portraits)
-    for clip in forger.clips(forger.choose((seed,)), (seed,), columns):
+    for clip in forger.clip_pair(forger.choose((seed,)), (seed,), columns):
         rows.append(np.hstack([sample.image for sample in clip]))
     return np.vstack(rows)

@@ -49,10 +49,17 @@ class ScaledPortrait:
 def find_portraits(
     folder: Path, cache: Path | None = None, progress: Progress = silent
 ) -> list[Portrait]:
-    """Find the largest face of every image below the folder.
+    """Find the largest face of every image below a folder.
 
-    Images that do not decode or show no face are left out. If the file `cache` exists, it is read
-    instead; otherwise it is written. Raises UserError `no_data`.
+    Images that do not decode or show no face are left out.
+
+    Args:
+        folder: the images.
+        cache: a file that is read if it exists, and written otherwise.
+        progress: called with the fraction of images done.
+
+    Raises:
+        UserError: `no_data` if there are no images, or no faces in them.
     """
     if cache is not None and cache.exists():
         return load_portraits(cache)
@@ -78,6 +85,7 @@ def find_portraits(
 
 
 def _find_portrait(finder: FaceFinder, image: Image, name: str) -> Portrait | None:
+    """The portrait of the largest face of an image; None if there is none, or it is too small."""
     faces = finder.find([KeyFrame(0, 0.0, 0.0, image)])
     faces = [f for f in faces if f.box[2] - f.box[0] >= SMALLEST_FACE]
     if not faces:
@@ -127,8 +135,8 @@ def load_portraits(path: Path) -> list[Portrait]:
     ]
 
 
-def weigh(portraits: Sequence[Portrait]) -> np.ndarray:
-    """Sampling probability of each portrait: higher for wide faces and for pictures in colour."""
+def sampling_weights(portraits: Sequence[Portrait]) -> np.ndarray:
+    """Sampling probability of each portrait: higher for large faces and pictures in colour."""
     weights = np.array(
         [(GREY_SHARE if p.grey else 1.0) * min(1.5, p.face_width / 100) for p in portraits]
     )
@@ -156,11 +164,15 @@ def split_portraits(
 
 
 def _is_held(name: str, share: float) -> bool:
+    """Whether the hash of a name falls into the held-out share. Another hash changes all splits."""
     return sum(ord(c) * 31 ** (i % 7) for i, c in enumerate(name)) % 1000 < share * 1000
 
 
 def scale_portrait(portrait: Portrait, width: float, angle: float) -> ScaledPortrait:
-    """Scale a portrait to a face `width` pixels wide, rotate it, and crop it to the canvas."""
+    """Scale a portrait to a face `width` pixels wide, rotate it by `angle` degrees, and crop it.
+
+    The result is CANVAS face boxes wide.
+    """
     box = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN) * width / portrait.face_width
     scale = box * (1 + PORTRAIT_MARGIN) / portrait.image.shape[0]
     side = max(32, round(box * CANVAS / 2) * 2)

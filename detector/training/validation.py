@@ -27,10 +27,18 @@ def validate_forgeries(
     decoders: Sequence[Decoder],
     frames: int = 0,
 ) -> dict[str, Validation]:
-    """One real and forged pair of every held-out portrait, the same pairs in every run.
+    """Make one real and forged pair of every held-out portrait, the same pairs in every run.
 
-    Gives the sets `held` (all pairs), `held_<kind>` for each kind of forgery, and `held_clean`
-    (self-blends without degradation). With `frames`, a pair is two clips of as many frames.
+    Args:
+        held: the held-out portraits.
+        side: side of the crops, pixels.
+        kinds: kind of forgery -> its share.
+        decoders: small networks that redraw pictures, for the synthetic kind.
+        frames: a pair is two clips of as many frames; 0 for single crops.
+
+    Returns:
+        The sets `held` (all pairs), `held_<kind>` for each kind of forgery, and `held_clean`
+        (self-blends without degradation).
     """
     whole = Forger(held, side=side, margin=CROP_MARGIN, kinds=kinds, decoders=decoders)
     clean = Forger(
@@ -39,7 +47,7 @@ def validate_forgeries(
 
     def make(forger: Forger, seed: int) -> list[Pair]:
         if frames:
-            return [forger.clips(n, (seed, n), frames) for n in range(len(held))]
+            return [forger.clip_pair(n, (seed, n), frames) for n in range(len(held))]
         pairs = (forger.pair(n, (seed, n)) for n in range(len(held)))
         return [([real], [fake]) for real, fake in pairs]
 
@@ -78,11 +86,11 @@ def validate_left_out(
 
 
 def validate_crops(
-    rows: Sequence[Row], split: str, data: Path, side: int, most: int = 2000
+    rows: Sequence[Row], split: str, data: Path, side: int, limit: int = 2000
 ) -> Validation | None:
-    """At most `most` crops of a split, at even steps; None if a class is missing."""
+    """At most `limit` crops of a split, at even steps; None if a class is missing."""
     chosen = [row for row in rows if row.split == split]
-    chosen = chosen[:: max(1, len(chosen) // most)]
+    chosen = chosen[:: max(1, len(chosen) // limit)]
     if len({row.fake for row in chosen}) < 2:
         return None
     crops = np.stack([resize(read_image(data / row.crop), side, side) for row in chosen])
@@ -90,11 +98,11 @@ def validate_crops(
 
 
 def validate_sequences(
-    rows: Sequence[Row], split: str, data: Path, side: int, length: int, most: int = 200
+    rows: Sequence[Row], split: str, data: Path, side: int, length: int, limit: int = 200
 ) -> Validation | None:
-    """At most `most` videos of a split, at even steps; None if a class is missing."""
+    """At most `limit` videos of a split, at even steps; None if a class is missing."""
     videos = group_videos([row for row in rows if row.split == split])
-    videos = videos[:: max(1, len(videos) // most)]
+    videos = videos[:: max(1, len(videos) // limit)]
     if len({video[0].fake for video in videos}) < 2:
         return None
     rng = np.random.default_rng(0)
