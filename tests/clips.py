@@ -1,9 +1,10 @@
-"""Synthetic clips with known answers."""
+"""Synthetic clips, faces and rows of an index, with known answers."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -11,7 +12,8 @@ import numpy as np
 from matplotlib.cbook import get_sample_data
 from skimage.data import astronaut
 
-from detector.records import Face, Image
+from detector.records import Box, Face, Image
+from detector.training.datasets import Row
 
 
 @cache
@@ -139,6 +141,16 @@ def make_face(
         appearance=np.zeros(4, np.float32) if appearance is None else appearance,
         unfit=unfit,
     )
+
+
+def make_row(crop: str = "", *, box: Box = (0, 0, 0, 0), **columns: Any) -> Row:
+    """A row of an index, of a real face in the training split unless the columns say otherwise."""
+    defaults = {
+        "fake": 0, "video": "video", "group": "group", "dataset": "set", "method": "method",
+        "split": "train", "frame": 0, "time": 0.0, "width": 90,
+    }  # fmt: skip
+    left, top, right, bottom = box
+    return Row(crop, **{**defaults, **columns}, left=left, top=top, right=right, bottom=bottom)
 
 
 def face_clip(count: int = 40) -> list[Image]:

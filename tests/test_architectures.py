@@ -9,7 +9,7 @@ from detector.weights import load_detector, load_network, resolve_weights
 
 
 @pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if not a.recurrent])
-def test_the_evidence_of_the_places_makes_the_logit(name: str) -> None:
+def test_the_mean_of_the_evidence_map_is_the_logit(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, side=96).eval()
     with torch.inference_mode():
@@ -20,7 +20,7 @@ def test_the_evidence_of_the_places_makes_the_logit(name: str) -> None:
     assert maps.std() > 0
 
 
-def test_contrast_sets_the_middle_against_what_surrounds_it() -> None:
+def test_contrast_subtracts_the_surround_from_the_centre() -> None:
     torch.manual_seed(0)
     network = build_network("test_efficientnet", side=256, contrast=0.75).eval()
     maps = torch.full((1, 8, 8), -2.0)
@@ -33,7 +33,7 @@ def test_contrast_sets_the_middle_against_what_surrounds_it() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])
-def test_a_map_too_small_for_surroundings_counts_alike_everywhere(side: int) -> None:
+def test_a_map_without_a_surround_is_averaged(side: int) -> None:
     maps = torch.rand(2, side, side)
     network = build_network("test_efficientnet", contrast=0.75)
     assert torch.allclose(network.read(maps), maps.mean((1, 2)))
@@ -60,7 +60,7 @@ def test_folding_the_norms_changes_no_output(name: str) -> None:
     assert _count_norms(folded) < _count_norms(network)
 
 
-def test_a_loaded_detector_has_its_norms_folded() -> None:
+def test_a_loaded_detector_has_folded_norms_and_the_same_logits() -> None:
     folded = load_detector(device="cpu").network
     learned = load_network(resolve_weights())
     assert _count_norms(folded) == 0 < _count_norms(learned)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from expect import raises_code
 from test_page import make_scan
 
 from detector.errors import UserError
@@ -114,9 +115,8 @@ def test_a_cancelled_check_is_left_within_a_second() -> None:
     assert next(part for part in parts if not isinstance(part, Moment)) == 1
     stopped[0] = True
     began = time.monotonic()
-    with pytest.raises(UserError) as caught:
+    with raises_code("cancelled"):
         list(parts)
-    assert caught.value.code == "cancelled"
     assert time.monotonic() - began < 1
 
 
@@ -142,7 +142,6 @@ def test_what_cannot_be_checked_is_told_at_once() -> None:
 def test_only_uploads_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     for outside in ("/etc/hostname", f"{tmp_path}/uploads/../secret.mp4"):
-        with pytest.raises(UserError) as caught:
+        with raises_code("missing_file"):
             uploaded(outside)
-        assert caught.value.code == "missing_file"
     assert uploaded(f"{tmp_path}/uploads/a.mp4") == tmp_path / "uploads" / "a.mp4"

@@ -1,12 +1,15 @@
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from clips import face_clip, other_portrait, portrait, write_clip
+from expect import raises_code
 
 from detector.__main__ import main
+from detector.architectures import ARCHITECTURES
 from detector.errors import UserError
 from detector.records import Label
 from detector.training.calibration import (
@@ -19,6 +22,7 @@ from detector.training.calibration import (
 )
 from detector.training.figures import figures_of
 from detector.training.labelled import ClipScore, LabelledClip, find_labelled
+from detector.training.portraits import find_portraits
 from detector.training.recipes import RECIPES, find_recipe
 from detector.training.robustness import ALTERATIONS, LabelledFaces, draw_curves, sweep
 from detector.training.runs import start_network
@@ -52,7 +56,7 @@ def test_held_out_verdicts_do_not_see_their_group() -> None:
     assert decide_held_out(outlier)[-1] is Label.MANIPULATED
 
 
-def test_figures_by_hand() -> None:
+def test_figures_have_intervals_and_count_every_clip() -> None:
     figures = figures_of(SCORES, calibrate(SCORES))
     assert figures["auc"][0] > 0.95
     assert figures["auc"][1] <= figures["auc"][0] <= figures["auc"][2]
@@ -92,40 +96,65 @@ def test_the_tail_of_an_exponential_is_its_scale() -> None:
 def test_one_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     write_clip(tmp_path / "real" / "a.mp4", face_clip(3))
-    with pytest.raises(UserError) as caught:
+    with raises_code("one_class"):
         find_labelled(tmp_path)
-    assert caught.value.code == "one_class"
-    with pytest.raises(UserError) as caught:
+    with raises_code("no_data"):
         find_labelled(tmp_path / "real")
-    assert caught.value.code == "no_data"
-    with pytest.raises(UserError) as caught:
+    with raises_code("one_class"):
         calibrate(SCORES[:40])
-    assert caught.value.code == "one_class"
 
 
-def test_train_evaluate_and_calibrate_end_to_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    faces = tmp_path / "faces"
-    faces.mkdir()
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures of two real people, with their portraits in portraits.npz."""
+    folder = tmp_path_factory.mktemp("faces")
     for number in range(14):
         image = (portrait(), other_portrait())[number % 2]
-        cv2.imwrite(str(faces / f"face{number}.png"), image[..., ::-1])
-    run = tmp_path / "run"
-    arguments = ["train", "test", "--data", str(faces), "--out", str(run), "--start", "scratch"]
-    assert main([*arguments, "--device", "cpu"]) == 0
-    best = Path(capsys.readouterr().out.strip())
+        cv2.imwrite(str(folder / f"face{number}.png"), image[..., ::-1])
+    find_portraits(folder, folder / "portraits.npz")
+    return folder
+
+
+def train(recipe: str, faces: Path, run: Path, *more: str) -> int:
+    """Run a recipe with portraits that were found before."""
+    run.mkdir(exist_ok=True)
+    shutil.copy(faces / "portraits.npz", run)
+    options = ["--data", str(faces), "--out", str(run), "--start", "scratch", "--device", "cpu"]
+    return main(["train", recipe, *options, *more])
+
+
+@pytest.fixture(scope="module")
+def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    assert train("test", faces, folder) == 0
+    return folder
+
+
+def test_a_run_leaves_a_sound_checkpoint_and_can_be_resumed(
+    faces: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = run / "best.safetensors"
     assert verify_checkpoint(resolve_weights(path=best)) < 1e-2
     assert {p.name for p in run.iterdir()} >= {"log.csv", "curves.png", "settings.json"}
-    assert main([*arguments, "--device", "cpu", "--resume"]) == 0
-    located = ["train", "test-located", *arguments[2:5], str(tmp_path / "located"), *arguments[6:]]
-    assert main([*located, "--device", "cpu"]) == 0
-    moving = ["train", "test-clips", *arguments[2:5], str(tmp_path / "moving"), *arguments[6:]]
-    assert main([*moving, "--device", "cpu"]) == 0
-    assert "held_clean" in (tmp_path / "moving" / "log.csv").read_text(encoding="utf-8")
-    assert load_detector(weights=tmp_path / "moving" / "best.safetensors").in_sequence
-    capsys.readouterr()
+    assert train("test", faces, run, "--resume") == 0
+    assert capsys.readouterr().out.strip() == str(best)
 
+
+def test_a_recipe_with_a_loss_per_cell_trains(faces: Path, tmp_path: Path) -> None:
+    assert train("test-located", faces, tmp_path) == 0
+    assert (tmp_path / "best.safetensors").is_file()
+
+
+def test_a_recurrent_network_trains_on_clips_of_portraits(faces: Path, tmp_path: Path) -> None:
+    assert train("test-clips", faces, tmp_path) == 0
+    assert "held_clean" in (tmp_path / "log.csv").read_text(encoding="utf-8")
+    assert load_detector(weights=tmp_path / "best.safetensors").in_sequence
+
+
+def test_clips_are_evaluated_and_the_checkpoint_calibrated(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     clips = tmp_path / "clips"
     for label in ("real", "fake"):
         (clips / label).mkdir(parents=True)
@@ -134,8 +163,9 @@ def test_train_evaluate_and_calibrate_end_to_end(
     (clips / "real" / "broken.mp4").write_text("no video", encoding="utf-8")
     calibrated = tmp_path / "calibrated.safetensors"
     code = main([
-        "evaluate", "--weights", str(best), "--data", str(clips), "--out", str(tmp_path / "out"),
-        "--calibrate", str(calibrated), "--json", "-", "--device", "cpu",
+        "evaluate", "--weights", str(run / "best.safetensors"), "--data", str(clips),
+        "--out", str(tmp_path / "out"), "--calibrate", str(calibrated), "--json", "-",
+        "--device", "cpu",
     ])  # fmt: skip
     assert code == 0
     figures = json.loads(capsys.readouterr().out)
@@ -162,8 +192,12 @@ def test_train_usage(arguments: list[str], code: int) -> None:
 
 
 def test_recipes_name_known_architectures() -> None:
-    for name in RECIPES:
-        assert find_recipe(name).settings.architecture
+    assert {recipe.settings.architecture for recipe in RECIPES.values()} <= set(ARCHITECTURES)
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
+    with raises_code("unknown_recipe", match="embedded-cost-sensitive"):
+        find_recipe("nobody")
 
 
 @pytest.mark.parametrize("recipe", ["embedded", "larger"])

@@ -60,7 +60,7 @@ def test_imports_point_down(path: Path) -> None:
         assert sole in (None, room_of(path)), f"{path.name} imports {parts[0]}"
 
 
-def test_every_module_has_its_place() -> None:
+def test_every_module_is_in_the_order() -> None:
     assert {room_of(path) for path in MODULES} == set(ORDER)
 
 

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from clips import other_portrait, portrait, texture
+from clips import make_row, other_portrait, portrait, texture
 
 from detector.errors import UserError
-from detector.records import SIGNS
-from detector.training.datasets import Row, read_index, write_index
+from detector.faces import FaceFinder
+from detector.records import SIGNS, KeyFrame
+from detector.training.datasets import read_index, write_index
 from detector.training.forgery import Forger
 from detector.training.left_out import SourceScore, evaluate_left_out, table_of
 from detector.training.losses import signs_loss
@@ -43,22 +44,11 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     cv2.imwrite(
                         str(folder / crop), texture(number * 40 + clip * 5 + face, 120, 120)
                     )
-                    rows.append(
-                        Row(
-                            crop,
-                            int(kind != "real"),
-                            f"{dataset}-{kind}-{clip}",
-                            f"group{clip}",
-                            dataset,
-                            kind,
-                            "",
-                            face,
-                            0.0,
-                            60,
-                            kind,
-                            *BOX,
-                        )
-                    )
+                    rows.append(make_row(
+                        crop, fake=int(kind != "real"), video=f"{dataset}-{kind}-{clip}",
+                        group=f"group{clip}", dataset=dataset, kind=kind, frame=face, width=60,
+                        box=BOX,
+                    ))  # fmt: skip
     write_index(folder / "index.csv", rows)
     return folder
 
@@ -70,10 +60,8 @@ def mixture(index: Path) -> Mixture:
 
 
 def _forger() -> Forger:
-    whole = [np.pad(p, ((0, 0), (0, 0), (0, 0))) for p in (portrait(), other_portrait())]
-    row = Row("a", 0, "a", "a", "a", "", "", 0, 0.0, 80, "real", 0, 0, 0, 0)
     portraits = []
-    for image in whole:
+    for image in (portrait(), other_portrait()):
         height, width = image.shape[:2]
         box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
         eyes, mouth = height * 0.45, height * 0.62
@@ -81,8 +69,7 @@ def _forger() -> Forger:
             [[0.42 * width, eyes], [0.58 * width, eyes], [0.5 * width, height * 0.53],
              [0.44 * width, mouth], [0.56 * width, mouth]]
         )  # fmt: skip
-        boxed = replace(row, left=box[0], top=box[1], right=box[2], bottom=box[3])
-        portraits.append(to_portrait(boxed, image, points))
+        portraits.append(to_portrait(make_row(kind="real", box=box), image, points))
     return Forger(portraits, side=SIDE, kinds={"self": 1.0})
 
 
@@ -113,7 +100,7 @@ def test_both_halves_are_altered_alike(mixture: Mixture) -> None:
         assert np.array_equal(real, fake)
 
 
-def test_the_margin_is_chosen_around_the_box(index: Path) -> None:
+def test_a_margin_of_zero_crops_the_square_around_the_box(index: Path) -> None:
     rows = [(index, row) for row in read_index(index / "index.csv")]
     tight, kept = left_out_faces(rows[:1], SIDE, 0.0)
     image = cv2.imread(str(index / kept[0].crop))[..., ::-1]
@@ -165,7 +152,7 @@ def test_signs_loss_by_hand() -> None:
     assert signs_loss(logits, labels, pair_weight=0.5) == pytest.approx(expected)
 
 
-def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(
+def test_a_mixed_recipe_trains_is_averaged_and_measured_on_left_out_data_sets(
     index: Path, tmp_path: Path
 ) -> None:
     faces = tmp_path / "faces"
@@ -205,7 +192,7 @@ def test_a_mixed_recipe_trains_averages_and_is_measured_on_what_it_never_saw(
     assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text(encoding="utf-8")
 
 
-def test_two_questions_begin_from_a_network_of_one(checkpoint: Path) -> None:
+def test_a_network_with_one_sign_is_extended_to_two(checkpoint: Path) -> None:
     one = load_network(resolve_weights(path=checkpoint))
     two = start_network(RECIPES["test-mixed"], str(checkpoint))
     assert two.architecture.signs == SIGNS
@@ -237,11 +224,8 @@ def test_sources_are_measured_one_by_one() -> None:
 def test_video_portraits_are_found_and_kept(tmp_path: Path) -> None:
     image = portrait()
     cv2.imwrite(str(tmp_path / "face.png"), image[..., ::-1])
-    from detector.faces import FaceFinder
-    from detector.records import KeyFrame
-
     (face,) = FaceFinder().find([KeyFrame(0, 0.0, 0.0, image)])
-    row = Row("face.png", 0, "v", "g", "d", "", "", 0, 0.0, 80, "real", *face.box)
+    row = make_row("face.png", kind="real", box=face.box)
     found = find_video_portraits([(tmp_path, row)], tmp_path / "cache.npz")
     (again,) = find_video_portraits([], tmp_path / "cache.npz")
     assert np.array_equal(found[0].image, again.image)

@@ -35,7 +35,7 @@ PROMISES = {
     "and the page beside the JSON": "test_main.py::test_a_forged_page_is_found",
     "Files of one name in several folders are told apart":
         "test_archive.py::test_files_of_one_name_are_told_apart",
-    "writes down what went wrong": "test_main.py::test_what_went_wrong_stands_in_the_log_alone",
+    "writes down what went wrong": "test_main.py::test_a_traceback_is_in_the_log_and_nowhere_else",
     "Exit code 0: every file was scanned": "test_main.py::test_wrong_usage_is_2",
     "cannot make a clip `manipulated`":
         "test_verdict.py::test_a_face_seen_once_neither_accuses_nor_lets_the_clip_be_cleared",

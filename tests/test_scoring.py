@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from clips import texture
+from expect import raises_code
 
 from detector.architectures import ARCHITECTURES, build_network
-from detector.errors import UserError
 from detector.scoring import Detector, choose_device
 
 
@@ -31,9 +31,8 @@ def test_no_crops_no_logits(detector: Detector) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_missing_device() -> None:
-    with pytest.raises(UserError) as caught:
+    with raises_code("no_device"):
         choose_device("cuda")
-    assert caught.value.code == "no_device"
     assert choose_device("auto") in ("cpu", "mps")
 
 

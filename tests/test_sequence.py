@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_face
+from clips import make_face, make_row
 
 from detector.architectures import InContext, SequenceNetwork, build_network
 from detector.heatmaps import explain, explain_all, explain_person
@@ -12,7 +12,6 @@ from detector.pipeline import scan
 from detector.records import Calibration, Person
 from detector.scoring import Detector, Ensemble
 from detector.settings import Settings
-from detector.training.datasets import Row
 from detector.training.sequence import draw_frames, group_videos
 from detector.weights import load_detector, save_checkpoint
 
@@ -35,7 +34,7 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-def test_every_face_knows_the_others(detector: Detector) -> None:
+def test_the_logit_of_a_face_depends_on_the_other_faces(detector: Detector) -> None:
     first = pictures(4)
     second = first.clone()
     second[3] = pictures(1, seed=9)[0]
@@ -45,7 +44,7 @@ def test_every_face_knows_the_others(detector: Detector) -> None:
     assert not torch.isclose(ours[0], theirs[0])
 
 
-def test_sequences_side_by_side_are_those_alone(detector: Detector) -> None:
+def test_joined_sequences_get_the_same_logits_as_alone(detector: Detector) -> None:
     short, long = pictures(2, seed=1), pictures(3, seed=2)
     network = detector.network
     assert isinstance(network, SequenceNetwork)
@@ -92,12 +91,9 @@ def test_an_ensemble_with_a_sequence_judges_sequences(detector: Detector) -> Non
     assert joined.score(faces) == pytest.approx(detector.score(faces), abs=1e-5)
 
 
-def row(video: str, frame: int) -> Row:
-    return Row("", 0, video, "", "", "", "train", frame, 0.0, 100)
-
-
 def test_sequences_are_in_the_order_of_time() -> None:
-    rows = [row("a", 3), row("b", 1), row("a", 1), row("a", 2)]
+    order = [("a", 3), ("b", 1), ("a", 1), ("a", 2)]
+    rows = [make_row(video=video, frame=frame) for video, frame in order]
     videos = group_videos(rows)
     assert [[r.frame for r in video] for video in videos] == [[1, 2, 3], [1]]
     drawn = draw_frames(videos[0], 2, np.random.default_rng(0))

@@ -35,7 +35,7 @@ def found(verdict: Verdict = MANIPULATED) -> SimpleNamespace:
     return SimpleNamespace(people=(person,), verdict=verdict, calibration=CALIBRATION)
 
 
-def test_a_verdict_that_holds_stays() -> None:
+def test_a_verdict_that_every_trial_confirms_stays() -> None:
     detector = Watching(lambda image: 5.0)
     trials, verdict = stress(found(), detector)
     assert [t.name for t in trials] == ["as it is", *TRIALS]

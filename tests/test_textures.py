@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from clips import texture
+from clips import make_row, texture
 
 from detector.__main__ import main
 from detector.architectures import Network, build_network
 from detector.errors import UserError
 from detector.records import SIGNS, Calibration
-from detector.training.datasets import Row, read_index, write_index
+from detector.training.datasets import read_index, write_index
 from detector.training.metrics import auc
 from detector.training.mixture import show
 from detector.training.textures import DRAWN, discriminant, fit_texture_head
@@ -40,7 +40,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fake = int(kind != "real")
         dataset = f"set{number % 4}"
         video, group = f"clip{number}", f"group{number}"
-        rows.append(Row(crop, fake, video, group, dataset, kind, "", 0, 0.0, 80, kind, *BOX))
+        rows.append(make_row(
+            crop, fake=fake, video=video, group=group, dataset=dataset, kind=kind, box=BOX
+        ))  # fmt: skip
     write_index(folder / "index.csv", rows)
     return folder
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from expect import raises_code
 
 from detector.architectures import Architecture, Network, build_network
-from detector.errors import UserError
 from detector.training.losses import paired_loss, per_cell_loss, weighted_loss
 from detector.training.metrics import class_weights
 from detector.training.train import TrainingSample, TrainSettings, Validation, train
@@ -43,7 +43,7 @@ def run(out: Path, settings: TrainSettings = FAST, **options: object) -> list[di
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def test_it_learns_and_logs(tmp_path: Path) -> None:
+def test_training_learns_logs_and_keeps_the_best(tmp_path: Path) -> None:
     kept = []
     log = run(tmp_path, keep=lambda network, row, step: kept.append((step, row["held"])))
     assert log[-1]["held"] > 0.95
@@ -110,9 +110,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(UserError) as caught:
+    with raises_code("bad_run"):
         run(tmp_path)
-    assert caught.value.code == "bad_run"
 
 
 def test_a_full_disk_keeps_the_previous_state(
@@ -126,18 +125,16 @@ def test_a_full_disk_keeps_the_previous_state(
 
     monkeypatch.setattr(torch, "save", full)
     longer = TrainSettings(**{**FAST.__dict__, "steps": 60})
-    with pytest.raises(UserError) as caught:
+    with raises_code("disk_full"):
         run(tmp_path, longer, resume=True)
-    assert caught.value.code == "disk_full"
     assert (tmp_path / "resume.pt").read_bytes() == before
 
 
 def test_resuming_another_architecture_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     other = TrainSettings(**{**FAST.__dict__, "architecture": "plain_cnn"})
-    with pytest.raises(UserError) as caught:
+    with raises_code("bad_run"):
         train(build_network("plain_cnn"), make, 2, {}, tmp_path, other, resume=True)
-    assert caught.value.code == "bad_run"
 
 
 def test_class_weights_are_in_the_loss() -> None:
@@ -168,7 +165,7 @@ def test_frozen_layers_stay(tmp_path: Path) -> None:
     assert torch.equal(before, network.backbone.conv_stem.weight)
 
 
-def test_settings_travel_with_the_state(tmp_path: Path) -> None:
+def test_resume_pt_holds_the_settings(tmp_path: Path) -> None:
     run(tmp_path)
     state = torch.load(tmp_path / "resume.pt", weights_only=True)
     assert json.loads(state["settings"])["architecture"] == "test_efficientnet"
@@ -228,11 +225,11 @@ def test_paired_loss_by_hand() -> None:
     labels = torch.tensor([0.0, 1.0, 0.0, 0.0])
     logits = torch.tensor([-1.0, 2.0, -2.0, -4.0])  # the second pair holds two real halves
     order = torch.nn.functional.softplus(torch.tensor(-3.0)) / 2
-    level = 0.2 * (1.0 + 0.0 + 4.0) / 3
-    assert paired_loss(logits, labels, -2.0).item() == pytest.approx(order.item() + level, abs=1e-6)
+    away = 0.2 * (1.0 + 0.0 + 4.0) / 3
+    assert paired_loss(logits, labels, -2.0).item() == pytest.approx(order.item() + away, abs=1e-6)
 
 
-def test_a_pair_of_which_nothing_can_be_told_ends_at_the_level() -> None:
+def test_a_pair_that_cannot_be_told_apart_ends_at_the_target() -> None:
     """Where cross-entropy would answer with even odds, far above a clean real face."""
     labels = torch.tensor([0.0, 1.0])
     z = torch.zeros(1, requires_grad=True)
@@ -253,7 +250,7 @@ def test_per_cell_loss_by_hand() -> None:
     assert per_cell_loss(maps, mask_grid, -2.0).item() == pytest.approx(order + away, abs=1e-6)
 
 
-def test_where_a_forgery_lies_is_learned(tmp_path: Path) -> None:
+def test_the_map_rises_where_the_forgery_is(tmp_path: Path) -> None:
     """A bright square in one half of the picture: the map rises there, and not beside it."""
 
     def located_pair(number: int) -> TrainingSample:

@@ -75,7 +75,7 @@ def test_frames_that_disagree_are_inconclusive() -> None:
         ([-1.2] * 6, "None of 6 frames"),
     ],
 )
-def test_doubt_is_said_as_it_is(logits: list[float], said: str) -> None:
+def test_the_reason_says_why_a_verdict_is_inconclusive(logits: list[float], said: str) -> None:
     assert said in judge(logits).verdict.reasons[0]
 
 
@@ -93,7 +93,7 @@ def test_interval_narrows_with_frames_and_widens_with_disagreement() -> None:
     assert width([1.0] * 30) < width([3.0, -1.0] * 15)
 
 
-def test_how_far_apart_a_network_s_logits_lie_does_not_matter() -> None:
+def test_scaling_logits_and_temperature_alike_changes_nothing() -> None:
     logits = np.array([2.0, 1.0, 3.0, 2.5])
     wide = judge(list(logits)).verdict
     scaled = Calibration(0.5, 0.5, 0.3, 0.7, calibrated=True)
@@ -150,7 +150,7 @@ def test_a_face_seen_once_neither_accuses_nor_lets_the_clip_be_cleared() -> None
     assert harmless.label is Label.NO_SIGNS
 
 
-def test_the_more_people_are_judged_the_further_the_evidence_must_reach() -> None:
+def test_the_more_people_are_judged_the_higher_the_threshold() -> None:
     strict = replace(CALIBRATION, crowd=2.0)
     alone, crowd = (
         judge_people(
