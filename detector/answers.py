@@ -1,7 +1,7 @@
-"""The answers of the examples, worked out beforehand: they stand as soon as the clip is decoded.
+"""The examples' answers, computed in advance, so that a scan of an example only decodes the clip.
 
-What is kept of a clip are its faces and the network's logits of them, and the stress test's trials.
-The rest of a scan is done anew. An answer counts for the very clip, weights and key frames alone.
+Kept are a clip's faces, the network's logits of them, and the stress test's trials. The rest of a
+scan is computed again. An answer is used only for the same file, weights and key frames.
 """
 
 import json
@@ -22,12 +22,12 @@ from detector.weights import Checkpoint, introduce, resolve_weights
 
 
 class OutdatedError(Exception):
-    """The answer is of other key frames than this machine's decoder gives."""
+    """The answer is for other key frames than this machine's decoder gives."""
 
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    """A kept answer, in the place of the face finder and of the detector."""
+    """A kept answer, which takes the place of the face finder and of the detector."""
 
     info: ModelInfo
     calibration: Calibration
@@ -47,7 +47,7 @@ class KnownAnswer:
         return max(1, len(self.logits))
 
     def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]:
-        """The faces, cut anew from the frames."""
+        """The kept faces, cut from the frames; raises OutdatedError for other key frames."""
         found, seen = [], []
         for key_frame in key_frames:
             seen.append(key_frame.index)
@@ -64,14 +64,14 @@ class KnownAnswer:
         return found
 
     def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The logits."""
+        """The kept logits; raises OutdatedError for another number of crops."""
         if len(crops) != len(self.logits):
             raise OutdatedError
         return self.logits
 
 
 def keep_answer(found: Scan, trials: Sequence[Trial]) -> dict[str, Any]:
-    """What is kept of a scan."""
+    """Convert a scan and its stress test into what is kept of them."""
     faces = sorted(
         (face for person in found.people for face in person.person.faces),
         key=lambda face: (face.frame_index, face.box),
@@ -96,9 +96,17 @@ def keep_answer(found: Scan, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def recall(kept: Path, name: str, clip: Path, settings: Settings) -> KnownAnswer | None:
-    """The answer that a file keeps of an example; None unless clip, weights and settings are those.
+    """Read the kept answer of an example.
 
-    Which key frames this machine's decoder gives is seen later: OutdatedError says so.
+    Args:
+        kept: the file of answers.
+        name: the example's name.
+        clip: the file to be scanned.
+        settings: those of the scan.
+
+    Returns:
+        The answer, which raises OutdatedError later if this machine's decoder gives other key
+        frames; None if the clip, the weights or the settings are others.
     """
     try:
         stored = json.loads(kept.read_text(encoding="utf-8"))

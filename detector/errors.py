@@ -68,7 +68,7 @@ class UserError(Exception):
 
 
 def as_user_error(error: Exception) -> UserError:
-    """Convert an exception to a UserError; an unexpected one is logged and told without detail."""
+    """Convert an exception to a UserError; an unexpected one is logged and shown without detail."""
     if isinstance(error, UserError):
         return error
     LOG.error("unforeseen: %r", error, exc_info=error)

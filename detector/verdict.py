@@ -42,8 +42,8 @@ def median_interval(logits: np.ndarray, calibration: Calibration) -> tuple[float
     """
     logits = strongest_sign(logits)
     middle = float(np.median(logits))
-    usual = PRIOR_DEVIATION * calibration.temperature
-    squares = float(((logits - logits.mean()) ** 2).sum()) + PRIOR_WEIGHT * usual**2
+    prior = PRIOR_DEVIATION * calibration.temperature
+    squares = float(((logits - logits.mean()) ** 2).sum()) + PRIOR_WEIGHT * prior**2
     deviation = MEDIAN_DEVIATION * np.sqrt(squares / (len(logits) - 1 + PRIOR_WEIGHT))
     reach = STANDARD_ERRORS * deviation / np.sqrt(max(1.0, len(logits) / FRAMES_PER_OBSERVATION))
     return middle, middle - float(reach), middle + float(reach)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from expect import raises_code
+from codes import raises_code
 from test_page import make_scan
 
 from detector.errors import UserError

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import drift, make_row, portrait, write_clip
-from expect import raises_code
+from codes import raises_code
 
 from detector.__main__ import main
 from detector.training import datasets

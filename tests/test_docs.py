@@ -12,6 +12,7 @@ import pytest
 from detector import errors
 from detector.__main__ import COMMANDS, build_parser
 from detector.errors import CODES
+from detector.heatmaps import METHODS
 from detector.records import LABEL_TEXT
 from detector.training.readers import READERS
 from detector.training.recipes import RECIPES
@@ -127,6 +128,15 @@ def test_the_apis_arguments_have_the_documented_defaults() -> None:
     assert set(told) == {
         *inspect.signature(api_scan).parameters, *inspect.signature(api_explain).parameters
     }  # fmt: skip
+
+
+def test_the_apis_methods_are_those_there_are() -> None:
+    from detector.interface.api import api_explain
+
+    rows = table_rows(TEXTS[ROOT / "docs" / "api.md"], "| argument | endpoint | what |")
+    (documented,) = [what for name, _, what, _ in rows if name == "`method`"]
+    for text in (documented, inspect.getdoc(api_explain) or ""):
+        assert [name for name in METHODS if name not in text] == []
 
 
 def test_benchmarks_exist() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import face_clip, other_portrait, portrait, write_clip
-from expect import raises_code
+from codes import raises_code
 
 from detector.__main__ import main
 from detector.architectures import ARCHITECTURES

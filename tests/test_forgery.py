@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import other_portrait, portrait
-from expect import raises_code
+from codes import raises_code
 
 from detector.errors import UserError
 from detector.training import blends, forgery

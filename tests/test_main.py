@@ -16,6 +16,7 @@ from detector.heatmaps import METHODS
 from detector.page import PICTURE
 from detector.report import compare, read_report
 from detector.settings import Settings
+from detector.training.readers import READERS
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
@@ -62,12 +63,17 @@ def test_readable_output(
     assert "probability" in text
 
 
-def test_help_names_defaults_ranges_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
+DEFAULTS = ["1 to 512 (default: 32)", "(default: auto)", "(default: default)"]
+HELP = {"scan": [*DEFAULTS, *METHODS], "explain": [*DEFAULTS, *METHODS], "prepare": list(READERS)}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_names_what_can_be_chosen(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["scan", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    for told in ("1 to 512 (default: 32)", "(default: auto)", "(default: default)", *METHODS):
-        assert told in said
+        main([command, "--help"])
+    text = "".join(capsys.readouterr().out.split())  # lines are broken at hyphens, too
+    for expected in HELP[command]:
+        assert expected.replace(" ", "") in text
 
 
 def test_explain_none_is_no_map(

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import portrait, texture, write_clip
-from expect import raises_code
+from codes import raises_code
 
 import detector as unmask
 from detector.cards import Answer

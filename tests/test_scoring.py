@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from clips import texture
-from expect import raises_code
+from codes import raises_code
 
 from detector.architectures import ARCHITECTURES, build_network
 from detector.scoring import Detector, choose_device

@@ -9,18 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from expect import raises_code
+from codes import raises_code
 
 from detector.architectures import Architecture, Network, build_network
 from detector.training.losses import paired_loss, per_cell_loss, weighted_loss
 from detector.training.metrics import class_weights
 from detector.training.train import TrainingSample, TrainSettings, Validation, train
 
+HERE = Path(__file__).parent
+ENVIRONMENT = {
+    **os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+    "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+"""For a process that imports this file."""
+
 SIDE = 64
 FAST = TrainSettings(
     "test_efficientnet", steps=40, batch=8, learning_rate=3e-3, ema_decay=0.9, validate_every=20,
     workers=0, dropout=0.0, label_smoothing=0.0,
 )  # fmt: skip
+
+
+QUICK = replace(FAST, steps=2, validate_every=2)
 
 
 def make(number: int) -> TrainingSample:
@@ -79,14 +89,14 @@ from dataclasses import replace
 from pathlib import Path
 import cv2
 import numpy as np
-from tests.test_train import FAST, run
+from test_train import QUICK, run
 cv2.setNumThreads(2)
 cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (0, 0), 5)
-run(Path(sys.argv[1]), replace(FAST, steps=2, workers=1, validate_every=2))
+run(Path(sys.argv[1]), replace(QUICK, workers=1))
 assert cv2.getNumThreads() == 2
 """
     command = [sys.executable, "-c", script, str(tmp_path)]
-    subprocess.run(command, check=True, timeout=100, cwd=Path(__file__).parent.parent)
+    subprocess.run(command, check=True, timeout=100, env=ENVIRONMENT)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -109,30 +119,30 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    run(tmp_path)
+    run(tmp_path, QUICK)
     with raises_code("bad_run"):
-        run(tmp_path)
+        run(tmp_path, QUICK)
 
 
 def test_a_full_disk_keeps_the_previous_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path)
+    run(tmp_path, QUICK)
     before = (tmp_path / "resume.pt").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    longer = TrainSettings(**{**FAST.__dict__, "steps": 60})
+    longer = replace(QUICK, steps=4)
     with raises_code("disk_full"):
         run(tmp_path, longer, resume=True)
     assert (tmp_path / "resume.pt").read_bytes() == before
 
 
 def test_resuming_another_architecture_is_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    other = TrainSettings(**{**FAST.__dict__, "architecture": "plain_cnn"})
+    run(tmp_path, QUICK)
+    other = replace(QUICK, architecture="plain_cnn")
     with raises_code("bad_run"):
         train(build_network("plain_cnn"), make, 2, {}, tmp_path, other, resume=True)
 
@@ -160,30 +170,32 @@ def test_frozen_layers_stay(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network("test_efficientnet")
     before = network.backbone.conv_stem.weight.clone()
-    settings = TrainSettings(**{**FAST.__dict__, "frozen": "conv_stem", "steps": 3})
+    settings = replace(FAST, frozen="conv_stem", steps=3)
     train(network, make, 2, {}, tmp_path, settings)
     assert torch.equal(before, network.backbone.conv_stem.weight)
 
 
 def test_resume_pt_holds_the_settings(tmp_path: Path) -> None:
-    run(tmp_path)
+    run(tmp_path, QUICK)
     state = torch.load(tmp_path / "resume.pt", weights_only=True)
     assert json.loads(state["settings"])["architecture"] == "test_efficientnet"
 
 
-TWO_PROCESSES = """
+ONE_OF_TWO = """
 import os, sys
 from pathlib import Path
-sys.path[:0] = [{root!r}, {tests!r}]
-import torch
-from test_train import FAST, flat_network, make
-from detector.training.train import TrainSettings, train
+from test_train import train_flat_network
 
-out = Path(sys.argv[1]) / f"rank{{os.environ.get('RANK', '0')}}"
-network = flat_network()
-train(network, make, 2, {{}}, out, TrainSettings(**{{**FAST.__dict__, "steps": 4}}))
-torch.save(network.state_dict(), out / "final.pt")
+train_flat_network(Path(sys.argv[1]) / f"rank{os.environ['RANK']}")
 """
+
+
+def train_flat_network(out: Path) -> dict[str, torch.Tensor]:
+    """The weights after four steps, which are also written to final.pt."""
+    network = flat_network()
+    train(network, make, 2, {}, out, replace(FAST, steps=4))
+    torch.save(network.state_dict(), out / "final.pt")
+    return network.state_dict()
 
 
 def flat_network() -> Network:
@@ -201,18 +213,14 @@ def flat_network() -> Network:
 
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
-    here = Path(__file__).parent
-    script.write_text(
-        TWO_PROCESSES.format(root=str(here.parent), tests=str(here)), encoding="utf-8"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    for prefix, name in (([sys.executable], "one"), ([*command, "--standalone"], "two")):
-        done = subprocess.run(
-            [*prefix, str(script), str(tmp_path / name)], capture_output=True, text=True,
-            check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-    one = torch.load(tmp_path / "one" / "rank0" / "final.pt", weights_only=True)
+    script.write_text(ONE_OF_TWO, encoding="utf-8")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script), str(tmp_path / "two")],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = train_flat_network(tmp_path / "one")
     for rank in ("rank0", "rank1"):
         two = torch.load(tmp_path / "two" / rank / "final.pt", weights_only=True)
         for name, value in one.items():

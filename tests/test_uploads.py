@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,7 @@ def test_the_next_start_sweeps_what_the_dead_left_and_nothing_else(tmp_path: Pat
         (dead / "lock").touch()
         (dead / "files" / "secret.mp4").touch()
         (tmp_path / "other").mkdir()
-        with private_folder_in(tmp_path) as own:
+        with private_folder_below(tmp_path) as own:
             assert own.is_dir()
             assert (folder / "secret.mp4").is_file()
             assert not dead.exists()
@@ -76,24 +78,16 @@ def test_the_next_start_sweeps_what_the_dead_left_and_nothing_else(tmp_path: Pat
     assert is_emptied(tmp_path)
 
 
-class private_folder_in:
-    """The private folder below another one, its variable restored."""
-
-    def __init__(self, root: Path) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setenv("GRADIO_TEMP_DIR", str(root))
-        self.folder = private_folder()
-
-    def __enter__(self) -> Path:
-        return self.folder.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.folder.__exit__(None, None, None)
-        self.patch.undo()
+@contextmanager
+def private_folder_below(root: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(root))
+        with private_folder() as folder:
+            yield folder
 
 
 def test_promise_uploads_are_deleted_and_nothing_else_is_left(tmp_path: Path) -> None:
-    """The whole app: eight calls leave eight uploads and no empty file; a kill leaves nothing."""
+    """The whole app: calls leave their uploads and no empty file; a kill leaves nothing."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -108,9 +102,9 @@ def test_promise_uploads_are_deleted_and_nothing_else_is_left(tmp_path: Path) ->
         (folder,) = tmp_path.glob(f"{PREFIX}*")
         client = Client(f"http://127.0.0.1:{port}", verbose=False)
         for number in range(3):
-            clip = ROOT / "tests" / "clips.py"
-            told = client.predict(handle_file(str(clip)), "default", number + 1, api_name="/scan")
-            assert told["error"]["code"] == "unreadable_video"
+            upload = handle_file(str(ROOT / "tests" / "clips.py"))
+            answer = client.predict(upload, "default", number + 1, api_name="/scan")
+            assert answer["error"]["code"] == "unreadable_video"
         files = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "lock"]
         assert files
         assert all(folder in p.parents and p.stat().st_size for p in files)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from expect import raises_code
+from codes import raises_code
 from huggingface_hub import constants
 from huggingface_hub import file_download as download
 from safetensors import safe_open

@@ -17,7 +17,8 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument(
         "--method", default="gradcam", metavar="METHOD",
-        help="smoothgrad, gradcam, gradcam++, faster-scorecam; also layercam, hirescam, scorecam",
+        help="smoothgrad, gradcam, gradcam++, faster-scorecam, layercam, hirescam or scorecam "
+        "(default: gradcam)",
     )  # fmt: skip
     parser.add_argument(
         "--time",

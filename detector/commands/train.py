@@ -46,7 +46,7 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--start", default="imagenet", metavar="imagenet|scratch|FILE",
-        help="the initial weights",
+        help="the initial weights (default: imagenet)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(

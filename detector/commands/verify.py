@@ -51,7 +51,7 @@ def stored_settings(stored: dict[str, Any], weights: str | None) -> Settings:
     Raises:
         UserError: `bad_setting` for a value that cannot be.
     """
-    usual = Settings()
+    defaults = Settings()
     chosen = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
     if weights:
         chosen["weights"] = weights
@@ -59,7 +59,7 @@ def stored_settings(stored: dict[str, Any], weights: str | None) -> Settings:
     return replace(
         settings,
         **{
-            f.name: min(getattr(settings, f.name), getattr(usual, f.name))
+            f.name: min(getattr(settings, f.name), getattr(defaults, f.name))
             for f in fields(Settings)
             if f.name.startswith("max_")
         },

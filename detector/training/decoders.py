@@ -24,14 +24,14 @@ DECODERS = [("nearest", 3, 16), ("transposed", 2, 4), ("shuffle", 3, 12), ("near
 """Kind of upsampling, number of times the size is halved, channels at the bottleneck."""
 
 
-def _upsample(kind: str, channels: int, wanted: int) -> nn.Module:
-    """A layer that doubles the size and turns `channels` into `wanted` channels."""
+def _upsample(kind: str, channels: int, outputs: int) -> nn.Module:
+    """A layer that doubles the size, from `channels` to `outputs` channels."""
     if kind == "transposed":
-        return nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1)
+        return nn.ConvTranspose2d(channels, outputs, 4, stride=2, padding=1)
     if kind == "shuffle":
-        return nn.Sequential(nn.Conv2d(channels, wanted * 4, 3, padding=1), nn.PixelShuffle(2))
+        return nn.Sequential(nn.Conv2d(channels, outputs * 4, 3, padding=1), nn.PixelShuffle(2))
     return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, wanted, 3, padding=1)
+        nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, outputs, 3, padding=1)
     )
 
 
@@ -44,17 +44,17 @@ class Autoencoder(nn.Module):
         down: list[nn.Module] = []
         channels = 3
         for level in range(depth):
-            wanted = width * min(2**level, 4)
-            down += [nn.Conv2d(channels, wanted, 4, stride=2, padding=1), nn.SiLU()]
-            down += [nn.Conv2d(wanted, wanted, 3, padding=1), nn.SiLU()]
-            channels = wanted
+            outputs = width * min(2**level, 4)
+            down += [nn.Conv2d(channels, outputs, 4, stride=2, padding=1), nn.SiLU()]
+            down += [nn.Conv2d(outputs, outputs, 3, padding=1), nn.SiLU()]
+            channels = outputs
         self.encode = nn.Sequential(*down, nn.Conv2d(channels, latent, 1))
         up: list[nn.Module] = [nn.Conv2d(latent, channels, 3, padding=1), nn.SiLU()]
         for level in reversed(range(depth)):
-            wanted = width * min(2 ** max(level - 1, 0), 4)
-            up += [_upsample(kind, channels, wanted), nn.SiLU()]
-            up += [nn.Conv2d(wanted, wanted, 3, padding=1), nn.SiLU()]
-            channels = wanted
+            outputs = width * min(2 ** max(level - 1, 0), 4)
+            up += [_upsample(kind, channels, outputs), nn.SiLU()]
+            up += [nn.Conv2d(outputs, outputs, 3, padding=1), nn.SiLU()]
+            channels = outputs
         self.decode = nn.Sequential(*up, nn.Conv2d(channels, 3, 3, padding=1))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -120,9 +120,9 @@ def _patches(
     patches: list[np.ndarray] = []
     while len(patches) < count:
         image = portraits[int(rng.integers(len(portraits)))].image
-        wanted = max(side, round(image.shape[0] * rng.uniform(0.45, 1.0)))
-        image = cv2.resize(image, (wanted, wanted), interpolation=cv2.INTER_AREA)
-        x, y = rng.integers(0, wanted - side + 1, 2)
+        size = max(side, round(image.shape[0] * rng.uniform(0.45, 1.0)))
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        x, y = rng.integers(0, size - side + 1, 2)
         patches.append(image[y : y + side, x : x + side])
     pixels = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)

@@ -262,9 +262,9 @@ def cut_middle(image: np.ndarray, part: float, shift: np.ndarray, side: int) -> 
         shift: (x, y), offset from the middle in pixels.
         side: of the result, pixels.
     """
-    whole = image.shape[0]
-    length = min(whole, round(whole * part))
-    start = np.clip(np.rint((whole - length) / 2 + shift), 0, whole - length).astype(int)
+    size = image.shape[0]
+    length = min(size, round(size * part))
+    start = np.clip(np.rint((size - length) / 2 + shift), 0, size - length).astype(int)
     middle = image[start[1] : start[1] + length, start[0] : start[0] + length]
     return resize(middle, side, side)
 

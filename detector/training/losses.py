@@ -46,8 +46,8 @@ def signs_loss(
         smoothing: label smoothing of the cross-entropy.
         pair_weight: weight of the ranking loss.
     """
-    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
-    loss = nn.functional.cross_entropy(whole, labels.long(), label_smoothing=smoothing)
+    with_real = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+    loss = nn.functional.cross_entropy(with_real, labels.long(), label_smoothing=smoothing)
     if pair_weight:
         evidence = logits.logsumexp(1)
         real, fake = evidence[0::2], evidence[1::2]

@@ -226,14 +226,14 @@ def find_video_portraits(
 def to_portrait(row: Row, image: Image, landmarks: np.ndarray) -> Portrait:
     """Make a portrait from a row's crop and the landmarks in it."""
     square = square_around(box_of(row, image), PORTRAIT_MARGIN)
-    whole = cut(image, square)
-    scale = whole.shape[0] / (square[3] - square[1])
+    cropped = cut(image, square)
+    scale = cropped.shape[0] / (square[3] - square[1])
     points = ((landmarks - square[:2]) * scale).astype(np.float32)
     return Portrait(
         name=row.crop,
         face_width=(row.right - row.left) * scale,
         grey=False,
-        image=whole,
+        image=cropped,
         landmarks=points,
     )
 

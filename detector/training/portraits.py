@@ -176,13 +176,13 @@ def scale_portrait(portrait: Portrait, width: float, angle: float) -> ScaledPort
     box = portrait.image.shape[0] / (1 + PORTRAIT_MARGIN) * width / portrait.face_width
     scale = box * (1 + PORTRAIT_MARGIN) / portrait.image.shape[0]
     side = max(32, round(box * CANVAS / 2) * 2)
-    whole = max(side, round(portrait.image.shape[0] * scale))
-    scale = whole / portrait.image.shape[0]
-    image = resize(portrait.image, whole, whole)
+    size = max(side, round(portrait.image.shape[0] * scale))
+    scale = size / portrait.image.shape[0]
+    image = resize(portrait.image, size, size)
     landmarks = portrait.landmarks * scale
     if angle:
         image, landmarks = rotate(image, landmarks, angle)
-    start = (whole - side) // 2
+    start = (size - side) // 2
     image = np.ascontiguousarray(image[start : start + side, start : start + side])
     return ScaledPortrait(image, landmarks - start, side / CANVAS, width)
 

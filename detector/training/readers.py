@@ -150,8 +150,8 @@ def read_deepfake_faces(root: Path, complaints: list[str]) -> list[Source]:
                 complaints.append(f"{name}: metadata.csv calls it both real and fake; left out")
                 found.pop(name)
                 continue
-            given = row.get("original") or ""
-            original = given if given not in ("", "NAN") else row["videoname"]
+            stated = row.get("original") or ""
+            original = stated if stated not in ("", "NAN") else row["videoname"]
             twin = first_names.setdefault(hash_file(path), name)
             if twin in found and twin != name:
                 complaints.append(f"{path}: the same picture as {twin}; left out")

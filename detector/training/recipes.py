@@ -58,10 +58,10 @@ class Recipe:
 
 
 def _from_faces(architecture: str, side: int | None = None, **changes: Any) -> Recipe:
-    usual = {"real_target_logit": -2.0}
+    defaults = {"real_target_logit": -2.0}
     return Recipe(
         f"{architecture} on forgeries of real faces",
-        TrainSettings(architecture, **usual | changes),
+        TrainSettings(architecture, **defaults | changes),
         side,
         weighted=False,
     )
@@ -69,10 +69,10 @@ def _from_faces(architecture: str, side: int | None = None, **changes: Any) -> R
 
 def _from_labels(architecture: str, reproduces: str, **changes: Any) -> Recipe:
     """The published hyperparameters, where they are known: Adam at 1e-4, batches of 32."""
-    usual = {"steps": 10_000, "learning_rate": 1e-4, "ema_decay": 0.99, "label_smoothing": 0.0}
+    defaults = {"steps": 10_000, "learning_rate": 1e-4, "ema_decay": 0.99, "label_smoothing": 0.0}
     return Recipe(
         f"{architecture} on labelled faces",
-        TrainSettings(architecture, **usual | changes),
+        TrainSettings(architecture, **defaults | changes),
         labelled=True,
         reproduces=reproduces,
     )

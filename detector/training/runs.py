@@ -82,21 +82,21 @@ def start_network(recipe: Recipe, start: str) -> Network:
     return network
 
 
-def _continue_network(recipe: Recipe, given: Network) -> Network:
-    """A network to train further, with the recipe's input, contrast and signs."""
-    side = recipe.side or given.architecture.side
-    if given.architecture.signs == recipe.signs:
-        given.architecture = replace(given.architecture, side=side, contrast=recipe.contrast)
-        return given
+def _continue_network(recipe: Recipe, trained: Network) -> Network:
+    """A trained network, or one with its weights, with the recipe's input, contrast and signs."""
+    side = recipe.side or trained.architecture.side
+    if trained.architecture.signs == recipe.signs:
+        trained.architecture = replace(trained.architecture, side=side, contrast=recipe.contrast)
+        return trained
     network = build_network(
         recipe.settings.architecture, side=side, contrast=recipe.contrast, signs=recipe.signs,
         dropout=recipe.settings.dropout,
     )  # fmt: skip
     own = network.state_dict()
-    for name, value in given.state_dict().items():
+    for name, value in trained.state_dict().items():
         if value.shape == own[name].shape:
             own[name] = value
-        else:  # the last layer, which has more outputs than the one given
+        else:  # the last layer, which has more outputs than the trained one
             own[name][: len(value)] = value
     network.load_state_dict(own)
     return network

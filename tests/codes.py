@@ -1,4 +1,4 @@
-"""What several tests expect."""
+"""Errors with a code, as several tests expect them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
