@@ -29,5 +29,5 @@ def lock(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    told = subprocess.run(ASK, capture_output=True, check=True, text=True).stdout
-    (ROOT / "requirements-lock.txt").write_text(lock(json.loads(told)), encoding="utf-8")
+    report = subprocess.run(ASK, capture_output=True, check=True, text=True).stdout
+    (ROOT / "requirements-lock.txt").write_text(lock(json.loads(report)), encoding="utf-8")

@@ -58,18 +58,17 @@ def make(footage: Footage, folder: Path) -> Path:
     return _repeat(make(short, folder), path, footage.seconds // PART)
 
 
-def _portraits() -> tuple[Image, Image]:
-    """The astronaut and the officer, both square."""
+def read_officer() -> Image:
+    """The portrait of Grace Hopper, 512 x 600."""
     with get_sample_data("grace_hopper.jpg") as file:
         coded = np.frombuffer(file.read(), np.uint8)
-    officer = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]
-    return data.astronaut(), np.ascontiguousarray(officer[:, :512])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def _scenes(footage: Footage) -> list[Image]:
     """The scene of each shot, larger than the frame."""
     width, height = int(footage.width * SCENE), int(footage.height * SCENE)
-    astronaut, officer = _portraits()
+    astronaut, officer = data.astronaut(), read_officer()
     coffee = cv2.resize(data.coffee(), (width, height), interpolation=cv2.INTER_CUBIC)
 
     def stand(people: list[Image]) -> Image:

@@ -30,8 +30,8 @@ def be_fair(queue: Any) -> None:
         waiting = sum(_visitor_of(event) == own for line in lines for event in line.queue)
         if waiting >= WAITING_EACH:
             return False, FULL_EACH, "queue_full"
-        done, told, state = await push(body=body, request=request, username=username)
-        return done, FULL if state == "queue_full" else told, state
+        accepted, message, state = await push(body=body, request=request, username=username)
+        return accepted, FULL if state == "queue_full" else message, state
 
     def get_events_fairly() -> Any:
         running = Counter(
@@ -40,20 +40,20 @@ def be_fair(queue: Any) -> None:
             if job
             for event in job
         )
-        whole: dict[str, list[Any]] = {}
+        waiting: dict[str, list[Any]] = {}
         for key, line in queue.event_queue_per_concurrency_id.items():
-            share = max(1, (line.concurrency_limit or len(queue.active_jobs)) - 1)
-            whole[key], line.queue = line.queue, [
-                event for event in line.queue if running[key, _visitor_of(event)] < share
+            limit = max(1, (line.concurrency_limit or len(queue.active_jobs)) - 1)
+            waiting[key], line.queue = line.queue, [
+                event for event in line.queue if running[key, _visitor_of(event)] < limit
             ]  # fmt: skip
         try:
-            chosen = get_events()
+            chosen = get_events()  # of those that may run now
         finally:
             for key, line in queue.event_queue_per_concurrency_id.items():
-                line.queue = whole[key]
+                line.queue = waiting[key]
         if chosen:
             for event in chosen[0]:
-                whole[chosen[2]].remove(event)
+                waiting[chosen[2]].remove(event)
         return chosen
 
     queue.push, queue.get_events = push_fairly, get_events_fairly

@@ -9,9 +9,9 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from matplotlib.cbook import get_sample_data
 from skimage.data import astronaut
 
+from benchmarks.footage import read_officer
 from detector.records import Box, Face, Image
 from detector.training.datasets import Row
 
@@ -25,9 +25,7 @@ def portrait() -> Image:
 @cache
 def other_portrait() -> Image:
     """A US Navy portrait in the public domain that matplotlib ships, 512 x 600."""
-    with get_sample_data("grace_hopper.jpg") as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return read_officer()
 
 
 def texture(seed: int, width: int = 160, height: int = 120) -> Image:

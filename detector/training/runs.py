@@ -44,7 +44,7 @@ class Task:
 
     network: Network
     make: SampleMaker
-    crops_each: int
+    crops_per_sample: int
     """Crops in a sample."""
     validations: dict[str, Validation]
     measured: str
@@ -343,7 +343,7 @@ def _run(
     real, fake = task.class_weights
     settings = replace(recipe.settings, class_weights=(float(real), float(fake)))
     log = train(
-        task.network, task.make, task.crops_each, task.validations, out, settings,
+        task.network, task.make, task.crops_per_sample, task.validations, out, settings,
         device=device, resume=resume, keep=keep, progress=progress,
     )  # fmt: skip
     draw_log(log).savefig(out / "curves.png", dpi=110)

@@ -185,7 +185,7 @@ class Process:
 def train(
     network: Network,
     make: SampleMaker,
-    crops_each: int,
+    crops_per_sample: int,
     validations: dict[str, Validation],
     out: Path,
     settings: TrainSettings,
@@ -201,7 +201,7 @@ def train(
     Args:
         network: the network, trained in place.
         make: gives the training sample of a number.
-        crops_each: the number of crops in a sample.
+        crops_per_sample: the number of crops in a sample.
         validations: what to measure on, by name.
         out: the run's folder.
         settings: the hyperparameters.
@@ -228,9 +228,11 @@ def train(
         raise UserError(
             "bad_run", f"{out} already holds a run: continue it with --resume, or move it."
         )
-    samples = settings.batch // crops_each // process.count
+    samples = settings.batch // crops_per_sample // process.count
     if samples < 1:
-        raise UserError("bad_setting", f"A batch must hold at least {crops_each * process.count}.")
+        raise UserError(
+            "bad_setting", f"A batch must hold at least {crops_per_sample * process.count}."
+        )
     saved = time.monotonic()
     for step, batch in enumerate(_batches(make, samples, run.step, settings, process), run.step):
         run.learn(batch)
