@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.footage import Footage, make
 from benchmarks.profile import FOLDER, decode
+from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
 from detector.weights import load_detector
 
@@ -54,17 +55,15 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     cases = [Footage(f"cost-{s}s", s, 1920, 1080) for s in options.seconds]
     cases += [Footage(f"cost-10s-{p}-people", 10, 1920, 1080, p) for p in options.people]
-    print("| clip | bare decoding s | loading s | scan s | MB at most | people | faces |")
-    print("|---|---|---|---|---|---|---|")
+    print_head("clip", "bare decoding s", "loading s", "scan s", "MB at most", "people", "faces")
     for case in cases:
         clip = make(case, FOLDER)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             loading, scanning, held, people, faces = pool.apply(measure, (clip,))
-        print(
-            f"| {case.name} | {decode(clip):.2f} | {loading:.2f} | {scanning:.2f} | {held:.0f} "
-            f"| {people} | {faces} |",
-            flush=True,
-        )
+        print_row(
+            case.name, f"{decode(clip):.2f}", f"{loading:.2f}", f"{scanning:.2f}", f"{held:.0f}",
+            str(people), str(faces),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

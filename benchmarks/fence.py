@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.footage import FIVE_KINDS, Footage, make
 from benchmarks.profile import FOLDER
+from benchmarks.tables import print_head, print_row
 from detector import fence, pipeline
 from detector.decoder import THUMBNAIL
 from detector.errors import UserError
@@ -150,15 +151,11 @@ def held(process: int) -> float:
 
 def print_cost(detector: Scorer, rounds: int, names: list[str]) -> None:
     """One line a clip."""
-    print("| clip | behind the fence, s | without, s | ratio | of processor time |")
-    print("|---|---|---|---|---|")
+    print_head("clip", "behind the fence, s", "without, s", "ratio", "of processor time")
     for clip in [make(f, FOLDER) for f in FIVE_KINDS if f.name in names]:
         fenced, bare = compare(clip, detector, rounds)
         ratio, share = fenced / bare
-        print(
-            f"| {clip.stem} | {fenced[0]:.2f} | {bare[0]:.2f} | {ratio:.3f} | {share:.3f} |",
-            flush=True,
-        )
+        print_row(clip.stem, f"{fenced[0]:.2f}", f"{bare[0]:.2f}", f"{ratio:.3f}", f"{share:.3f}")
     small = make(SMALL, FOLDER)
     print(f"\nThe next clip after a crash: {recover(small):.2f} s, of which without one "
           f"{choosing(small):.2f} s.")  # fmt: skip
@@ -166,11 +163,11 @@ def print_cost(detector: Scorer, rounds: int, names: list[str]) -> None:
 
 def print_memory(detector: Scorer, seconds: int) -> None:
     """One line a clip, the small one first and last."""
-    print("| after | held, MiB |\n|---|---|")
+    print_head("after", "held, MiB")
     for footage in (SMALL, *LARGE, Footage(f"cost-{seconds}s", seconds, 1920, 1080), SMALL):
         pipeline.scan(make(footage, FOLDER), detector=detector)
         gc.collect()
-        print(f"| {footage.name} | {held(os.getpid()):.0f} |", flush=True)
+        print_row(footage.name, f"{held(os.getpid()):.0f}")
 
 
 def main() -> None:

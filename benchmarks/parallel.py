@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.research import put_head, put_row
+from benchmarks.tables import print_head, print_row
 from detector.training.datasets import prepare, read_index, write_index
 from detector.training.recipes import RECIPES
 from detector.video import CLIP_SUFFIXES
@@ -67,7 +67,7 @@ def cut(clips: Path, each: int, key_frames: int) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         link_smallest(clips, folder / "clips", each)
-        put_head("way", "seconds", "crops", "crops a minute", "same files as one process")
+        print_head("way", "seconds", "crops", "crops a minute", "same files as one process")
         first: dict[str, bytes] = {}
         for number, (name, options) in enumerate(ways.items()):
             out = folder / str(number)
@@ -76,7 +76,7 @@ def cut(clips: Path, each: int, key_frames: int) -> None:
             seconds = time.perf_counter() - began
             files = contents(out)
             first = first or files
-            put_row(
+            print_row(
                 name, f"{seconds:.0f}", str(len(rows)), f"{60 * len(rows) / seconds:.0f}",
                 "yes" if files == first else "no",
             )  # fmt: skip
@@ -151,7 +151,7 @@ def learn(index: Path, recipe: str, steps: int) -> None:
         write_few(index, folder / "index")
         run_steps([sys.executable], recipe, folder / "index", folder / "start", 1)
         start = weights_of(folder / "start")
-        put_head("way", "seconds a step", "faces a minute", "validation, AUC", "weights apart")
+        print_head("way", "seconds a step", "faces a minute", "validation, AUC", "weights apart")
         first = None
         for number, (name, command) in enumerate(ways.items()):
             out = folder / str(number)
@@ -163,7 +163,7 @@ def learn(index: Path, recipe: str, steps: int) -> None:
             first = weights if first is None else first
             apart = float((weights - first).norm() / (first - start).norm())
             batch = RECIPES[recipe].settings.batch
-            put_row(
+            print_row(
                 name, f"{seconds / steps:.2f}", f"{60 * steps * batch / seconds:.0f}",
                 f"{area:.4f}", f"{apart:.1e}",
             )  # fmt: skip

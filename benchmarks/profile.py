@@ -20,6 +20,7 @@ import av
 import numpy as np
 
 from benchmarks.footage import FIVE_KINDS, make
+from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
 from detector.scoring import Scorer
 from detector.settings import Settings
@@ -73,18 +74,18 @@ def measure(path: Path, settings: Settings, detector: Scorer, rounds: int) -> di
 
 def print_table(clips: list[Path], settings: Settings, detector: Scorer, rounds: int) -> None:
     """One line a clip."""
-    print("| clip | frames | bare s | key frames s | faces s (ms a key frame; found) "
-          "| scores s | all s | CPU s | all / bare |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+    print_head(
+        "clip", "frames", "bare s", "key frames s", "faces s (ms a key frame; found)", "scores s",
+        "all s", "CPU s", "all / bare",
+    )  # fmt: skip
     for clip in clips:
         row = measure(clip, settings, detector, rounds)
         each = 1000 * row["faces"] / max(1, row["key frames"])
-        print(
-            f"| {clip.stem} | {row['frames']:.0f} | {row['bare']:.2f} | {row['decode']:.2f} "
-            f"| {row['faces']:.2f} ({each:.0f}; {row['found']:.0f}) | {row['scores']:.2f} "
-            f"| {row['total']:.2f} | {row['cpu']:.2f} | {row['total'] / row['bare']:.2f} |",
-            flush=True,
-        )
+        print_row(
+            clip.stem, f"{row['frames']:.0f}", f"{row['bare']:.2f}", f"{row['decode']:.2f}",
+            f"{row['faces']:.2f} ({each:.0f}; {row['found']:.0f})", f"{row['scores']:.2f}",
+            f"{row['total']:.2f}", f"{row['cpu']:.2f}", f"{row['total'] / row['bare']:.2f}",
+        )  # fmt: skip
 
 
 def main() -> None:

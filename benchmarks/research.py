@@ -30,13 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.tables import print_head, print_row
 from detector.architectures import Network
 from detector.faces import resize
 from detector.records import Image
 from detector.scoring import autocast, to_device, to_tensor
 from detector.training import metrics
 from detector.training.datasets import SPLITS, Row, read_index, split_crops_at_random, write_index
-from detector.training.mixture import REAL, SIGN_OF, show
+from detector.training.mixture import REAL, SIGN_OF, crop_face
 from detector.training.recipes import RECIPES, Recipe
 from detector.training.runs import start_network, thin_out
 from detector.training.sequence import group_videos
@@ -62,7 +63,7 @@ Figure = Callable[[np.ndarray, np.ndarray], float]
 
 def read_face(folder: Path, row: Row, side: int) -> Image:
     """A face as its box cuts it: tight, as the crops of deepfake_faces are."""
-    image = show(folder, row, 0.0) if row.right else read_image(folder / row.crop)
+    image = crop_face(folder, row, 0.0) if row.right else read_image(folder / row.crop)
     return resize(image, side, side)
 
 
@@ -200,17 +201,6 @@ def over_seeds(figure: Figure, labels: np.ndarray, scores: np.ndarray, groups: n
     return f"{mean(labels, scores):.3f} ({low:.3f} to {high:.3f})"
 
 
-def put_row(*cells: str) -> None:
-    """A line of a table, at once."""
-    print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def put_head(*cells: str) -> None:
-    """A table's first two lines."""
-    put_row(*cells)
-    put_row(*["---"] * len(cells))
-
-
 def imbalance(faces: Faces) -> None:
     """Class weights against nothing, oversampling, focal loss and a moved threshold."""
     place_of = {row.crop: number for number, row in enumerate(faces.rows)}
@@ -219,7 +209,7 @@ def imbalance(faces: Faces) -> None:
     labels = faces.fake[held]
     sizes = [len(thin_out(learned, share / 100, FAKES, 0)) for share in FAKES]
     print(f"{sizes[0]} faces to learn from, {len(held)} to measure on ({labels.sum()} fake).\n")
-    put_head("fakes in a hundred", "method", "AUC", "balanced accuracy", "fakes found", "alarms")
+    print_head("fakes in a hundred", "method", "AUC", "balanced accuracy", "fakes found", "alarms")
     for share in FAKES:
         for method in METHODS:
             columns = []
@@ -230,7 +220,7 @@ def imbalance(faces: Faces) -> None:
                 columns.append(model(faces.features[held]))
             scores = np.stack(columns, 1)
             found = [f"{(scores[labels == fake] > 0).mean():.0%}" for fake in (True, False)]
-            put_row(
+            print_row(
                 str(share), method, over_seeds(metrics.auc, labels, scores, faces.groups[held]),
                 over_seeds(at_zero, labels, scores, faces.groups[held]), *found,
             )  # fmt: skip
@@ -259,7 +249,7 @@ def splits(faces: Faces) -> None:
         "face by face, as the papers": np.arange(len(faces.rows)),
         "by original": faces.groups,
     }
-    put_head("split", "regression, AUC", f"{NEIGHBOURS} nearest faces, AUC")
+    print_head("split", "regression, AUC", f"{NEIGHBOURS} nearest faces, AUC")
     for name, unit in units.items():
         areas: list[list[float]] = [[], []]
         for seed in SEEDS:
@@ -270,7 +260,7 @@ def splits(faces: Faces) -> None:
                 (Regression(x, y, balanced(y))(asked), ask_neighbours(x, y, asked))
             ):
                 areas[column].append(metrics.auc(faces.fake[held], scores))
-        put_row(name, *(f"{np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for a in areas))
+        print_row(name, *(f"{np.mean(a):.3f} ({min(a):.3f} to {max(a):.3f})" for a in areas))
 
 
 def carry(dfdc: Faces, others: Faces) -> None:
@@ -279,7 +269,7 @@ def carry(dfdc: Faces, others: Faces) -> None:
     folds = np.array([_place_of(row.dataset) % len(SEEDS) for row in others.rows])
     known = np.isin(others.kinds, [REAL, *SIGN_OF])
     kinds = [kind for kind in SIGN_OF if (others.kinds == kind).any()]
-    put_head("learned from", "DFDC", *kinds)
+    print_head("learned from", "DFDC", *kinds)
     for name, of_dfdc, of_others in (("DFDC", 1, 0), ("other sources", 0, 1), ("both", 1, 1)):
         on_others = np.zeros(len(others.rows))
         on_dfdc = []
@@ -303,7 +293,7 @@ def carry(dfdc: Faces, others: Faces) -> None:
             cells.append(
                 _with_interval(others.fake[inside], on_others[inside], others.groups[inside])
             )
-        put_row(name, *cells)
+        print_row(name, *cells)
 
 
 def _with_interval(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> str:
@@ -350,14 +340,14 @@ def figures(index: Path, weights: Sequence[Path], split: str, leaky: bool, most:
     labels = np.array([bool(row.fake) for row in rows])
     groups = np.array([row.group for row in rows])
     print(f"{len(rows)} faces, {labels.sum()} of them fake.\n")
-    put_head(
+    print_head(
         "answer", "accuracy", "balanced accuracy", "AUC", "real: right, wrong", "fake: right, wrong"
     )
     answers = {"always fake": np.ones(len(rows))}
     answers |= {path.parent.name: score_faces(path, faces) for path in weights}
     for name, logits in answers.items():
         (right, alarms), (missed, found) = metrics.confusion(labels, logits > 0)
-        put_row(
+        print_row(
             name, *(over_seeds(f, labels, logits[:, None], groups) for f in (accuracy, at_zero)),
             _with_interval(labels, logits, groups),
             _with_share(right, alarms), _with_share(found, missed),
@@ -383,7 +373,7 @@ def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
     """How long the steps of recipes take on one core, and so the whole of each."""
-    put_head("recipe", "input, pixels", "ms a face", "faces", "hours of one core")
+    print_head("recipe", "input, pixels", "ms a face", "faces", "hours of one core")
     for name in names or [n for n in RECIPES if not n.startswith(("test", "study"))]:
         recipe = RECIPES[name]
         s = recipe.settings
@@ -405,7 +395,7 @@ def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
             optimiser.step()
         each = (time.process_time() - began) / steps / crops
         total = s.steps * s.batch
-        put_row(name, str(side), f"{1000 * each:.0f}", str(total), f"{each * total / 3600:.1f}")
+        print_row(name, str(side), f"{1000 * each:.0f}", str(total), f"{each * total / 3600:.1f}")
 
 
 def make_noise(count: int, side: int) -> torch.Tensor:

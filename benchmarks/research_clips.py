@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.research import put_head, put_row
+from benchmarks.tables import print_head, print_row
 from detector.errors import UserError
 from detector.faces import FaceFinder, group_people
 from detector.heatmaps import PAPER, TITLES, explain_all
@@ -27,7 +27,7 @@ from detector.records import Face, Heatmap, KeyFrame, Verdict
 from detector.scoring import Detector, Ensemble
 from detector.settings import Settings
 from detector.training import metrics
-from detector.training.evaluate import LabelledClip, find_labelled
+from detector.training.labelled import LabelledClip, find_labelled
 from detector.verdict import judge_clip, judge_people, strongest_sign
 from detector.video import Clip
 from detector.weights import load_detector
@@ -101,7 +101,7 @@ def compare_frames(clips: Sequence[LabelledClip], budgets: Sequence[int], many: 
     sound = np.all([np.isfinite(values) for values in logits.values()], axis=0)
     last = f"{many} even"
     print(f"{sound.sum()} clips, {labels[sound].sum()} of them fake.\n")
-    put_head(
+    print_head(
         "frames", "AUC", f"AUC less that of {last}", "genuine manipulated, no_signs",
         "fakes manipulated, no_signs", f"verdicts as of {last}",
     )  # fmt: skip
@@ -125,7 +125,7 @@ def compare_frames(clips: Sequence[LabelledClip], budgets: Sequence[int], many: 
             )
             cells.append(f"{counts['manipulated']}, {counts['no_signs']} of {counts.total()}")
         same = sum(a == b for a, b in zip(verdicts, of_many, strict=True))
-        put_row(
+        print_row(
             name, f"{area:.3f} ({low:.3f} to {high:.3f})",
             f"{lead(*three):+.3f} ({least:+.3f} to {most:+.3f})", *cells, f"{same} of {len(clips)}",
         )  # fmt: skip
@@ -154,7 +154,7 @@ def print_trust(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heatmap]
     """A line a method: how many maps pass, by what margin, and how steady they are."""
     print(f"The most telling face of {len(fakes)} fakes.\n")
     kinds = sorted({clip.kind for clip in fakes})
-    put_head(
+    print_head(
         "method", *(f"reliable, {kind}" for kind in kinds), "deletion below random",
         "insertion above random", "stability", "empty",
     )  # fmt: skip
@@ -170,7 +170,7 @@ def print_trust(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heatmap]
         insertion = [t["insertion"] - t["insertion_random"] for t in trust]
         stable = [t["stability"] for t in trust]
         empty = sum(float(made[method].values.max()) <= 0 for made in maps)
-        put_row(
+        print_row(
             TITLES[method], *cells, f"{np.mean(deletion):+.3f}", f"{np.mean(insertion):+.3f}",
             f"{np.mean(stable):.2f}", str(empty),
         )  # fmt: skip
@@ -180,7 +180,7 @@ def print_trust(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heatmap]
 def print_agreement(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heatmap]]) -> None:
     """Mean rank correlation of each two methods, with its interval when groups are redrawn."""
     groups = np.array([clip.group for clip in fakes])
-    put_head("rank correlation", *(TITLES[method] for method in PAPER))
+    print_head("rank correlation", *(TITLES[method] for method in PAPER))
     for first in PAPER:
         cells = []
         for second in PAPER:
@@ -189,7 +189,7 @@ def print_agreement(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heat
             )
             low, high = metrics.bootstrap(groups, np.mean, values, rounds=ROUNDS)
             cells.append(f"{values.mean():.2f} ({low:.2f} to {high:.2f})")
-        put_row(TITLES[first], *("" if first == second else cell for second, cell in
+        print_row(TITLES[first], *("" if first == second else cell for second, cell in
                                  zip(PAPER, cells, strict=True)))  # fmt: skip
 
 

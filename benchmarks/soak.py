@@ -25,6 +25,7 @@ from typing import Any
 
 from gradio_client import Client, handle_file
 
+from benchmarks.tables import print_head, print_row
 from detector.provenance import hash_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,13 +192,13 @@ def main() -> int:
             app.process.terminate()
             app.process.wait()
         left = wait_until_empty(Path(apps))
-    print("| what | how much |\n|---|---|")
+    print_head("what", "how much")
     for what, count in sorted(soak.tally.items()):
-        print(f"| {what} | {count} |")
-    print(f"| memory after {first} scans, MiB | {early:.0f} |")
-    print(f"| memory after {options.scans} scans, MiB | {late:.0f} |")
-    print(f"| seconds | {spent:.0f} |")
-    print(f"| files left | {len(left)} |")
+        print_row(what, str(count))
+    print_row(f"memory after {first} scans, MiB", f"{early:.0f}")
+    print_row(f"memory after {options.scans} scans, MiB", f"{late:.0f}")
+    print_row("seconds", f"{spent:.0f}")
+    print_row("files left", str(len(left)))
     print("\n".join(str(path) for path in left), file=sys.stderr)
     failed = left or late > GROWTH * early or any(what.startswith("WRONG") for what in soak.tally)
     return 1 if failed else 0

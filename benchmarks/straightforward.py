@@ -22,6 +22,7 @@ from facenet_pytorch import MTCNN
 
 from benchmarks.footage import FIVE_KINDS, make
 from benchmarks.profile import FOLDER, decode
+from benchmarks.tables import print_head, print_row
 from detector.faces import (
     LEAST_CONFIDENCE,
     SMALLEST_JUDGED,
@@ -175,9 +176,10 @@ def main() -> None:
     plain = Straightforward(detector, options.key_frames)
     settings = Settings(key_frames=options.key_frames, device="cpu")
     scan(clips[0], replace(settings, key_frames=4), detector=detector)  # warm up
-    print("| clip | bare decoding s | straightforward s | scan s | times as fast "
-          "| faces alike | probabilities |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    print_head(
+        "clip", "bare decoding s", "straightforward s", "scan s", "times as fast", "faces alike",
+        "probabilities",
+    )  # fmt: skip
     for clip in clips:
         bare = decode(clip)
         began = time.perf_counter()
@@ -191,11 +193,10 @@ def main() -> None:
             "none" if p is None else f"{p:.3f}"
             for p in (verdict.probability, found.verdict.probability)
         )
-        print(
-            f"| {clip.stem} | {bare:.2f} | {slow:.1f} | {fast:.2f} | {slow / fast:.1f} "
-            f"| {alike} of {there} | {shown} |",
-            flush=True,
-        )
+        print_row(
+            clip.stem, f"{bare:.2f}", f"{slow:.1f}", f"{fast:.2f}", f"{slow / fast:.1f}",
+            f"{alike} of {there}", shown,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

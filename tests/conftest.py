@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from clips import face_clip, write_clip
 from detector.architectures import build_network
 from detector.records import Calibration
 from detector.scoring import Detector
+from detector.training import metrics
 from detector.weights import load_detector, save_checkpoint
 
 
@@ -20,6 +22,17 @@ def _no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     logged = [r for when in ("setup", "call") for r in caplog.get_records(when)]
     assert not [r.getMessage() for r in logged if r.levelno >= logging.ERROR]
+
+
+@pytest.fixture
+def few_bootstrap_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from 20 resamples, for tests that do not depend on them."""
+
+    def few(*given: Any, rounds: int = 0, **named: Any) -> tuple[float, float]:
+        return bootstrap(*given, rounds=20, **named)
+
+    bootstrap = metrics.bootstrap
+    monkeypatch.setattr(metrics, "bootstrap", few)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from detector.training.recipes import FAKE_SHARES, RECIPES
 from detector.training.runs import thin_out, train_from_labels
 from detector.weights import load_detector, read_metadata
 
+pytestmark = pytest.mark.usefixtures("few_bootstrap_rounds")
+
 
 def clip(path: Path) -> Path:
     """A face of 90 pixels, a few frames."""
@@ -315,8 +317,8 @@ def test_every_published_system_trains_and_is_measured(
     recipe = replace(recipe, settings=small, side=96, frames=min(2, recipe.frames))
     index = split_evenly(prepared, tmp_path)
     best = train_from_labels(recipe, index, tmp_path / "run", start="scratch")
-    figures, *_ = evaluate(index, load_detector(weights=best, device="cpu"), tmp_path / "out")
-    assert sum(map(sum, figures["frames"]["confusion"])) > 0
+    measured, *_ = evaluate(index, load_detector(weights=best, device="cpu"), tmp_path / "out")
+    assert sum(map(sum, measured["frames"]["confusion"])) > 0
     assert {"figures.json", "figures.png", "scores.csv", "table.md"} == {
         p.name for p in (tmp_path / "out").iterdir()
     }
@@ -341,8 +343,8 @@ def test_labelled_recipe_trains_and_is_evaluated(
         "--out", str(tmp_path / "out"), "--json", "-", "--device", "cpu",
     ])  # fmt: skip
     assert code == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["frames"]["confusion"]
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["frames"]["confusion"]
     assert "confusion" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 

@@ -28,6 +28,8 @@ from detector.training.robustness import ALTERATIONS, LabelledFaces, draw_curves
 from detector.training.runs import start_network
 from detector.weights import load_detector, read_metadata, resolve_weights, verify_checkpoint
 
+pytestmark = pytest.mark.usefixtures("few_bootstrap_rounds")
+
 
 def score(number: int, fake: bool, mean: float) -> ClipScore:
     clip = LabelledClip(

@@ -10,7 +10,7 @@ from detector.pipeline import scan
 from detector.records import Heatmap
 from detector.scoring import Detector
 from detector.settings import Settings
-from detector.training.evaluate import LabelledClip
+from detector.training.labelled import LabelledClip
 from tests.clips import make_face
 
 

@@ -12,7 +12,7 @@ from detector.errors import UserError
 from detector.records import SIGNS, Calibration
 from detector.training.datasets import read_index, write_index
 from detector.training.metrics import auc
-from detector.training.mixture import show
+from detector.training.mixture import crop_face
 from detector.training.textures import DRAWN, discriminant, fit_texture_head
 from detector.weights import load_network, recalibrate, resolve_weights, save_checkpoint
 
@@ -50,7 +50,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _drawn_logits(network: Network, index: Path, kind: str) -> np.ndarray:
     rows = [row for row in read_index(index / "index.csv") if row.kind == kind]
     side = network.architecture.side
-    crops = np.stack([cv2.resize(show(index, row, MARGIN), (side, side)) for row in rows])
+    crops = np.stack([cv2.resize(crop_face(index, row, MARGIN), (side, side)) for row in rows])
     with torch.inference_mode():
         pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
         return network.answer(pictures)[:, DRAWN].numpy()

@@ -1,6 +1,7 @@
 """The figures of an evaluation, with intervals: computed, as Markdown tables, and as plots."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -97,12 +98,13 @@ def _decision_figures(
 ) -> dict[str, Any]:
     """Accuracy, precision, recall and F1 at a probability of one half, as in the papers."""
     return {
-        name: _with_interval(
-            lambda truth, decided, name=name: metrics.decision_figures(truth, decided)[name],
-            groups, labels, probabilities > 0.5,
-        )
+        name: _with_interval(partial(_decision_figure, name), groups, labels, probabilities > 0.5)
         for name in ("accuracy", "precision", "recall", "f1")
-    }  # fmt: skip
+    }
+
+
+def _decision_figure(name: str, labels: np.ndarray, decided: np.ndarray) -> float:
+    return metrics.decision_figures(labels, decided)[name]
 
 
 def _probability_figures(

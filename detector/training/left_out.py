@@ -19,7 +19,7 @@ from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, silent
 from detector.training import metrics
 from detector.training.datasets import read_index
-from detector.training.mixture import REAL, SIGN_OF, show
+from detector.training.mixture import REAL, SIGN_OF, crop_face
 from detector.training.sequence import group_videos
 from detector.training.tables import format_head, format_interval, format_row
 from detector.verdict import strongest_sign
@@ -74,7 +74,7 @@ def score_sources(
     videos = group_videos(rows)
     for number, video in enumerate(videos):
         progress("clips", number / len(videos))
-        crops = [show(folder, row, detector.margin) for row in video]
+        crops = [crop_face(folder, row, detector.margin) for row in video]
         first = video[0]
         logits = detector.answer(crops, mirror=False)
         scores.append(SourceScore(first.dataset, first.kind, first.group, first.video, logits))

@@ -164,8 +164,8 @@ def centre_of(box: Box) -> np.ndarray:
     return np.array([box[0] + box[2], box[1] + box[3]]) / 2
 
 
-def show(folder: Path, row: Row, margin: float) -> Image:
-    """A row's face, cropped with a margin."""
+def crop_face(folder: Path, row: Row, margin: float) -> Image:
+    """Read the face of a row, cropped with a margin."""
     image = read_image(folder / row.crop)
     return cut(image, square_around(box_of(row, image), margin))
 
@@ -304,6 +304,6 @@ def left_out_faces(
             continue
         for number in {0, len(faces) // 2}:
             folder, row = faces[number]
-            crops.append(resize(show(folder, row, margin), side, side))
+            crops.append(resize(crop_face(folder, row, margin), side, side))
             kept.append(row)
     return np.stack(crops), kept

@@ -16,7 +16,7 @@ from detector.records import SIGNS, Image
 from detector.scoring import crops_to_tensor
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index
-from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, show
+from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, crop_face
 from detector.training.sequence import group_videos
 from detector.weights import Checkpoint, load_network, save_checkpoint
 
@@ -91,7 +91,7 @@ def fit_texture_head(
     for number, video in enumerate(videos):
         progress("clips", number / len(videos))
         numbers = sorted({round(n) for n in np.linspace(0, len(video) - 1, FACES)})
-        of_faces = _read_textures(network, [show(folder, video[n], margin) for n in numbers])
+        of_faces = _read_textures(network, [crop_face(folder, video[n], margin) for n in numbers])
         clip_logits, clip_textures = (values.mean(0) for values in of_faces)
         logits.append(clip_logits[DRAWN])
         textures.append(clip_textures)
