@@ -2,11 +2,13 @@
 
 fence.py starts it and validates what it answers. A request is a line of JSON; where the system can
 pass file descriptors, the clip's comes with it. An answer is a header (the lengths of what
-follows), JSON and pixels.
+follows), JSON and pixels. Where both processes share memory, the pixels are left there: a copy
+takes a third of the time that they need through a pipe.
 """
 
 import importlib
 import json
+import mmap
 import os
 import socket
 import stat
@@ -36,6 +38,8 @@ THUMBNAIL = 480  # pixels, longest side
 PROGRESS_SECONDS = 0.1  # between two progress messages
 HEAD = struct.Struct("<II")  # lengths of the JSON and of the pixels, bytes
 READ_BYTES = 1 << 16  # of requests, at a time
+SLOT_BYTES = 3 * 2**24  # of shared memory for one picture; larger ones come through the pipe
+SLOTS = 2  # pictures in shared memory: one is read while the next is decoded
 
 PRELOADED = (
     "c2pa", "cv2", "numpy.ma", "xml.etree.ElementTree", "av.audio.stream", "av.sidedata.encparams",
@@ -50,19 +54,31 @@ Request = dict[str, Any]
 
 
 class Answers:
-    """Writes answers to a stream."""
+    """Writes answers to a stream, and pictures to shared memory if there is any."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, shared: mmap.mmap | None) -> None:
+        self._stream, self._shared = stream, shared
+
+    def put_picture(self, pixels: "np.ndarray", slot: int) -> None:
+        """Write a picture: to a slot of the shared memory, or else to the stream."""
+        import numpy as np
+
+        if self._shared is None or pixels.nbytes > SLOT_BYTES:
+            # FFmpeg pads rows, so an image may be a view that is not contiguous.
+            self.put({"shape": pixels.shape}, np.ascontiguousarray(pixels))
+            return
+        room = np.ndarray(pixels.shape, np.uint8, self._shared, slot * SLOT_BYTES)
+        np.copyto(room, pixels)
+        self.put({"shape": pixels.shape, "shared": True})
+
+    def give_memory_back(self) -> None:
+        """Return freed memory and the pages of the shared memory to the system."""
+        if self._shared is not None:
+            self._shared.madvise(mmap.MADV_REMOVE)
+        sandbox.give_memory_back()
 
     def put(self, header: dict[str, Any], pixels: "np.ndarray | None" = None) -> None:
         """Write one answer."""
-        if pixels is not None:
-            import numpy as np
-
-            # FFmpeg pads rows, so an image may be a view that is not contiguous.
-            pixels = np.ascontiguousarray(pixels)
-            header = {**header, "shape": pixels.shape}
         text = json.dumps(header).encode()
         self._stream.write(HEAD.pack(len(text), 0 if pixels is None else pixels.nbytes) + text)
         if pixels is not None:
@@ -72,7 +88,7 @@ class Answers:
 
 def main() -> None:
     """Enter the sandbox, then serve requests until the connection is closed."""
-    answers = Answers(os.fdopen(os.dup(1), "wb"))
+    answers = Answers(os.fdopen(os.dup(1), "wb"), _map_shared_memory())
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     sandbox.enter()
     _preload()
@@ -83,6 +99,8 @@ def main() -> None:
     answers.put({"ready": True})
     while True:
         request = requests.get()
+        if "path" not in request:  # asked before it was known that the clip before had failed
+            continue
         try:
             _serve(request, requests, answers)
         except UserError as error:
@@ -91,7 +109,17 @@ def main() -> None:
             answers.put({"error": ["unreadable_video", "Decoding it takes too much memory."]})
         except Exception as error:  # noqa: BLE001  fence.py logs it
             answers.put({"failed": "".join(traceback.format_exception(error))})
-        sandbox.give_memory_back()
+        answers.give_memory_back()
+
+
+def _map_shared_memory() -> mmap.mmap | None:
+    """Map the memory whose descriptor is the only argument; None without one."""
+    if len(sys.argv) < 2:
+        return None
+    descriptor = int(sys.argv[1])
+    shared = mmap.mmap(descriptor, SLOTS * SLOT_BYTES)
+    os.close(descriptor)
+    return shared
 
 
 def receives_files() -> bool:
@@ -180,9 +208,8 @@ def _serve_clip(
         if request["want"] == "provenance":
             answers.put({"provenance": _read_provenance(clip)})
         else:
-            side = THUMBNAIL if request["want"] == "thumbnails" else None
-            for key_frame in choice.key_frames(side):
-                answers.put({}, key_frame.image)
+            frame, _ = choice.frames[request["number"]]
+            answers.put_picture(frame.shrink(request["side"]), request["slot"])
     answers.put({"ready": True})
 
 

@@ -12,6 +12,7 @@ process crashes, and could not stream frames.
 import atexit
 import json
 import math
+import mmap
 import os
 import queue
 import signal
@@ -25,12 +26,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from detector.decoder import HEAD
+from detector.decoder import HEAD, SLOT_BYTES, SLOTS, THUMBNAIL
 from detector.errors import CODES, LOG, UserError
 from detector.records import Curve, Image, KeyFrame, Provenance, Statement, VideoInfo
 from detector.sandbox import give_memory_back
@@ -39,7 +41,6 @@ from detector.settings import Progress, Settings, silent
 MAX_DECODERS = max(2, min(4, os.cpu_count() or 2))  # running at the same time
 MAX_CLIPS = 100  # after which a decoder is replaced
 MAX_JSON_BYTES = 64 * 2**20
-PIPE_BYTES = 2**20  # Linux's limit; a picture comes three times as fast as through the usual 2**16
 POLL_SECONDS = 0.2  # between checks whether the scan was cancelled
 GRACE_SECONDS = 5.0  # beyond the time limit, in which a decoder can report the timeout itself
 PASSED_VARIABLES = {
@@ -78,21 +79,25 @@ class Decoder:
         """Whether it waits for a clip. A decoder that is released while it works is killed."""
         self.most_pixels = 0
         self._connection, theirs = _make_connection()
-        self._process = subprocess.Popen(
-            [sys.executable, *ARGUMENTS],
-            stdin=theirs.fileno(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**kept, **THREAD_VARIABLES, "PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C is sent to this process alone
-        )
+        self.shared: mmap.mmap | None = None
+        """Where the decoder leaves pictures; None if the system cannot share memory."""
+        with _shared_memory() as handed:
+            for descriptor in handed:
+                self.shared = mmap.mmap(
+                    descriptor, SLOTS * SLOT_BYTES, mmap.MAP_SHARED, mmap.PROT_READ
+                )
+            self._process = subprocess.Popen(
+                [sys.executable, *ARGUMENTS, *map(str, handed)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**kept, **THREAD_VARIABLES, "PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,  # Ctrl-C is sent to this process alone
+                pass_fds=handed,
+            )
         theirs.close()
         assert self._process.stdout is not None
         self._stream = self._process.stdout
-        with suppress(ImportError, AttributeError, OSError):  # not on every system
-            import fcntl
-
-            fcntl.fcntl(self._stream, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._answers: queue.Queue[tuple[Any, bytearray] | None] = queue.Queue(2)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -144,9 +149,10 @@ class Decoder:
             with suppress(queue.Empty):
                 self._answers.get_nowait()
             self._reader.join(0.01)
-        for stream in (self._connection, self._stream):
-            with suppress(OSError):
-                stream.close()
+        for opened in (self._connection, self._stream, self.shared):
+            with suppress(OSError, BufferError):
+                if opened is not None:
+                    opened.close()
         return code
 
     def _read(self) -> None:
@@ -172,6 +178,28 @@ def _make_connection() -> tuple[socket.socket | BinaryIO, socket.socket | Binary
         return socket.socketpair()
     theirs, ours = os.pipe()
     return os.fdopen(ours, "wb"), os.fdopen(theirs, "rb")
+
+
+@contextmanager
+def _shared_memory() -> Iterator[tuple[int, ...]]:
+    """A descriptor of memory for SLOTS pictures, to pass on; none where the system has no such.
+
+    Its size is sealed: if a decoder could reduce it, reading it would crash this process.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (ImportError, AttributeError, OSError):  # only Linux has it
+        yield ()
+        return
+    try:
+        os.ftruncate(descriptor, SLOTS * SLOT_BYTES)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -274,22 +302,43 @@ class RemoteClip:
 
     def thumbnails(self) -> Iterator[KeyFrame]:
         """The key frames, reduced to thumbnails."""
-        return self._images("thumbnails", "key frames")
+        return self._images(THUMBNAIL, "key frames")
 
     def key_frames(self) -> Iterator[KeyFrame]:
         """The key frames at full size, one at a time."""
-        return self._images("key frames", "faces")
+        return self._images(None, "faces")
 
     def provenance(self) -> Provenance:
         """What the file states about its own origin."""
         return self._request({"want": "provenance"}, "scores", _to_provenance)
 
-    def _images(self, want: str, stage: str) -> Iterator[KeyFrame]:
-        with self._as_user_errors():
-            self.decoder.send({"want": want})
+    def _images(self, side: int | None, stage: str) -> Iterator[KeyFrame]:
+        """Request the key frames, at most `side` pixels long, each before it is needed."""
+        for number in range(SLOTS):
+            self._request_image(number, side)
         for number, (index, at, difference) in enumerate(self.frames):
-            image = self._receive(stage, number / len(self.frames), _to_image)
+            parse = partial(self._to_image, number % SLOTS)
+            image = self._receive(stage, number / len(self.frames), parse)
+            self._request_image(number + SLOTS, side)
             yield KeyFrame(index, at, difference, image)
+
+    def _request_image(self, number: int, side: int | None) -> None:
+        if number < len(self.frames):
+            request = {"want": "picture", "number": number, "side": side, "slot": number % SLOTS}
+            with self._as_user_errors():
+                self.decoder.send(request)
+
+    def _to_image(self, slot: int, header: dict[str, Any], pixels: bytearray) -> Image:
+        height, width, channels = (int(side) for side in header["shape"])
+        if channels != 3 or min(height, width) < 1:
+            raise ValueError(f"invalid image shape {header['shape']}")
+        if "shared" not in header:
+            return np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
+        size = height * width * channels
+        if self.decoder.shared is None or size > SLOT_BYTES:
+            raise ValueError(f"invalid image of {size} bytes in shared memory")
+        there = np.frombuffer(self.decoder.shared, np.uint8, size, slot * SLOT_BYTES)
+        return there.reshape(height, width, channels).copy()  # the decoder can change what is there
 
     def open(self) -> None:
         """Open the clip and choose its key frames."""
@@ -386,13 +435,6 @@ def _finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{number} is not finite")
     return number
-
-
-def _to_image(header: dict[str, Any], pixels: bytearray) -> Image:
-    height, width, channels = (int(side) for side in header["shape"])
-    if channels != 3 or min(height, width) < 1:
-        raise ValueError(f"invalid image shape {header['shape']}")
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
 
 
 def _to_provenance(header: dict[str, Any], _: bytearray) -> Provenance:

@@ -141,6 +141,65 @@ def test_a_picture_of_another_size_is_no_picture(lying: object, face_video: Path
     assert caught.value.code == "unreadable_video"
 
 
+@linux
+@pytest.mark.parametrize("shape", [[2**12, 2**13, 3], [-1, -1, 3], [4, 4, 4], "x"])
+def test_shared_memory_is_not_read_beyond_a_picture(
+    lying: object, face_video: Path, shape: object
+) -> None:
+    lying(f"say({{'video': {GOOD}{REST}[[0, 0.0, 0.0]]}}); sys.stdin.readline()\n"  # type: ignore[operator]
+          f"say({{'shape': {shape!r}, 'shared': True}})")  # fmt: skip
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings()) as seen:
+        list(seen.key_frames())
+    assert caught.value.code == "unreadable_video"
+
+
+@linux
+def test_a_decoder_cannot_resize_the_shared_memory(lying: object, face_video: Path) -> None:
+    lying("try: os.ftruncate(int(sys.argv[1]), 0)\n"  # type: ignore[operator]
+          "except PermissionError: say({'error': ['no_frames', 'refused']})")  # fmt: skip
+    with pytest.raises(UserError) as caught, open_clip(face_video, Settings()):
+        pass
+    assert caught.value.message == "refused"
+
+
+@pytest.mark.parametrize("bytes_shared", [10, 3 * 2**24])
+def test_pictures_are_the_same_through_the_pipe_and_through_shared_memory(
+    fenced: DecoderPool, face_video: Path, monkeypatch: pytest.MonkeyPatch, bytes_shared: int
+) -> None:
+    """Pictures larger than a slot come through the pipe."""
+    honest = ("-P", "-c", f"from detector import decoder; decoder.SLOT_BYTES = {bytes_shared}; "
+              "decoder.main()")  # fmt: skip
+    monkeypatch.setattr(module, "ARGUMENTS", honest)
+    monkeypatch.setattr(module, "SLOT_BYTES", bytes_shared)
+    expected = choose_frames(Clip(face_video, Settings(key_frames=3)), count=3)
+    with open_clip(face_video, Settings(key_frames=3)) as seen:
+        images = [key_frame.image for key_frame in seen.key_frames()]
+    for image, other in zip(images, expected.key_frames(), strict=True):
+        assert np.array_equal(image, other.image)
+
+
+def test_requests_that_follow_a_failed_picture_do_not_disturb_the_next_clip(
+    fenced: DecoderPool, face_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_once = ("-P", "-c", "from detector.decoder import Answers, UserError, main\n"
+                  "put_picture = Answers.put_picture\n"
+                  "def fail(*arguments):\n"
+                  "    Answers.put_picture = put_picture\n"
+                  "    raise UserError('unreadable_video', 'damaged')\n"
+                  "Answers.put_picture = fail\n"
+                  "main()")  # fmt: skip
+    monkeypatch.setattr(module, "ARGUMENTS", fails_once)
+
+    def look() -> int:
+        with open_clip(face_video, Settings(key_frames=4)) as seen:
+            return len(list(seen.key_frames()))
+
+    with pytest.raises(UserError, match="damaged"):
+        look()
+    assert look() == 4
+    assert fenced._idle[0].clips == 2
+
+
 def test_a_hang_ends_at_the_limit(
     lying: object, face_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
