@@ -22,7 +22,6 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 from torch import nn
 
-from benchmarks.tables import print_head, print_row
 from detector.architectures import Network
 from detector.heatmaps import METHODS, PAPER, explain_all
 from detector.heatmaps.base import frozen
@@ -62,15 +61,15 @@ def speed(network: Network, picture: torch.Tensor) -> None:
     """The first table."""
     forward(network, picture)
     once = timed(lambda: forward(network, picture), 9)
-    print_head("method", "forward passes' time")
+    print("| method | forward passes' time |\n|---|---|")
     for name in (*PAPER, "layercam", "hirescam"):
         method = METHODS[name]
         method(network, picture)
-        print_row(name, f"{timed(lambda m=method: m(network, picture)) / once:.1f}")
+        print(f"| {name} | {timed(lambda m=method: m(network, picture)) / once:.1f} |")
     many = timed(lambda: faster_scorecam(network, picture, 32))
     full = timed(lambda: METHODS["scorecam"](network, picture), 1)
-    print_row("faster-scorecam, N = 32", f"{many / once:.1f}")
-    print_row("scorecam (pytorch-grad-cam's)", f"{full / once:.1f}")
+    print(f"| faster-scorecam, N = 32 | {many / once:.1f} |")
+    print(f"| scorecam (pytorch-grad-cam's) | {full / once:.1f} |")
     agreement = rank_correlation(
         faster_scorecam(network, picture, 32)[0], METHODS["scorecam"](network, picture)[0]
     )
@@ -96,7 +95,8 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
     names = [n for n in METHODS if n != "scorecam"]
     first = {n: METHODS[n](network, pictures) for n in names}
     shares = (0.02, 0.1, 0.3, 1.0)
-    print_head("method", *(f"last {s:.0%} of layers random" for s in shares))
+    print("| method | " + " | ".join(f"last {s:.0%} of layers random" for s in shares) + " |")
+    print("|---" * (len(shares) + 1) + "|")
     table: dict[str, list[float]] = {n: [] for n in names}
     for share in shares:
         broken = copy.deepcopy(network)
@@ -111,7 +111,7 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
             pairs = zip(first[name], maps, strict=True)
             table[name].append(float(np.mean([rank_correlation(a, b) for a, b in pairs])))
     for name, values in table.items():
-        print_row(name, *(f"{v:.2f}" for v in values))
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
     print()
 
 
@@ -186,13 +186,14 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
             inside = float(values[mask].sum()) / total if total else 0.0
             figures[name].append((float(mask[peak]), inside, best_overlap(values, mask)))
     print(f"{found} forgeries that the detector finds, of {tried}\n")
-    print_head("method", "pointing game", "mass inside the mask", "IoU, best threshold")
+    print("| method | pointing game | mass inside the mask | IoU, best threshold |")
+    print("|---|---|---|---|")
     for name, rows in figures.items():
-        print_row(name, *(f"{v:.2f}" for v in np.mean(rows, axis=0)))
-    print()
-    print_head("mean rank correlation", *POINTED)
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in np.mean(rows, axis=0)) + " |")
+    print("\n| mean rank correlation | " + " | ".join(POINTED) + " |")
+    print("|---" * (len(POINTED) + 1) + "|")
     for name, values in zip(POINTED, agreement / max(1, found), strict=True):
-        print_row(name, *(f"{v:.2f}" for v in values))
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
 
 
 def main() -> None:

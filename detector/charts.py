@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3")
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Dash patterns; the next one is used when the colours are used up."""
 COLOUR_MAP = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
-UNRELIABLE_OPACITY = 0.35  # factor on the opacity of a map that failed its test
+FAINT = 0.35  # factor on the opacity of a map that failed its test
 BEYOND = 128  # grey level of what lies beyond the edge of the picture
 
 
@@ -89,7 +89,7 @@ def see_through(heatmap: Heatmap, side: int) -> str:
     """A map as a transparent picture to lay over a face; faint if it failed its test."""
     alpha = np.sqrt(np.clip(heatmap.values, 0, 1))
     if not heatmap.trust.get("reliable", True):
-        alpha = alpha * UNRELIABLE_OPACITY
+        alpha = alpha * FAINT
     colours = np.dstack([colour_heatmap(heatmap.values), (alpha * 255).round().astype(np.uint8)])
     picture = PIL.Image.fromarray(colours).resize((side, side), PIL.Image.Resampling.BILINEAR)
     buffer = io.BytesIO()

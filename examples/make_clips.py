@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import openvino
+from matplotlib.cbook import get_sample_data
 from skimage import data
 
-from benchmarks.footage import read_officer
 from detector.faces import FaceFinder
 from detector.masks import part_mask
 from detector.records import Face, Image, KeyFrame
@@ -36,6 +36,13 @@ SECONDS, RATE = 5, 25
 VARIETY = 0.8  # how far the person who does not exist is from the mean one
 SAMPLED = 1024  # people of whom that one is the mean
 EDGE = 0.12  # of the distance between the eyes: how softly a pasted face ends
+
+
+def officer() -> Image:
+    """Grace Hopper."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        coded = np.frombuffer(file.read(), np.uint8)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def stranger() -> Image:
@@ -111,7 +118,7 @@ def beside(picture: Image) -> Image:
 
 def main(folder: Path = HERE) -> None:
     """Write the clips."""
-    astronaut, other = np.ascontiguousarray(data.astronaut()), read_officer()
+    astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
     forged = beside(paste_face(other, astronaut))
     clips = {
         "genuine": film(astronaut, 1),
