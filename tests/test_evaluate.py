@@ -21,6 +21,7 @@ from detector.training.calibration import (
     tail_of,
 )
 from detector.training.figures import figures_of
+from detector.training.forgery import KINDS
 from detector.training.labelled import ClipScore, LabelledClip, find_labelled
 from detector.training.portraits import find_portraits
 from detector.training.recipes import RECIPES, find_recipe
@@ -152,6 +153,15 @@ def test_a_recurrent_network_trains_on_clips_of_portraits(faces: Path, tmp_path:
     assert train("test-clips", faces, tmp_path) == 0
     assert "held_clean" in (tmp_path / "log.csv").read_text(encoding="utf-8")
     assert load_detector(weights=tmp_path / "best.safetensors").in_sequence
+
+
+def test_a_sheet_shows_every_kind_of_forgery(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    cv2.imwrite(str(tmp_path / "faces" / "face.png"), portrait()[..., ::-1])
+    sheet = tmp_path / "sheet.png"
+    assert main(["train", "--data", str(tmp_path / "faces"), "--sheet", str(sheet)]) == 0
+    height, width, _ = cv2.imread(str(sheet)).shape
+    assert (height // 224, width // 224) == (3 * len(KINDS) + 2, 8)
 
 
 def test_clips_are_evaluated_and_the_checkpoint_calibrated(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from clips import make_row, other_portrait, portrait, texture
 
+from detector.__main__ import main
 from detector.errors import UserError
 from detector.faces import FaceFinder
 from detector.records import SIGNS, KeyFrame
@@ -152,44 +153,85 @@ def test_signs_loss_by_hand() -> None:
     assert signs_loss(logits, labels, pair_weight=0.5) == pytest.approx(expected)
 
 
-def test_a_mixed_recipe_trains_is_averaged_and_measured_on_left_out_data_sets(
-    index: Path, tmp_path: Path
-) -> None:
-    faces = tmp_path / "faces"
+@pytest.fixture(scope="module")
+def trained(index: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The checkpoints of two runs that left the data set `kept` out."""
+    folder = tmp_path_factory.mktemp("runs")
+    faces = folder / "faces"
     faces.mkdir()
     for number in range(4):
         for name, image in (("a", portrait()), ("b", other_portrait())):
             cv2.imwrite(str(faces / f"{name}{number}x{number}.png"), image[..., ::-1])
     recipe = RECIPES["test-mixed"]
-    weights = [
+    return [
         train_from_mixture(
             replace(recipe, settings=replace(recipe.settings, seed=seed)),
-            faces, [index], tmp_path / f"run{seed}", left_out=["kept"], start="scratch",
+            faces, [index], folder / f"run{seed}", left_out=["kept"], start="scratch",
         )
         for seed in (1, 2)
     ]  # fmt: skip
-    with (tmp_path / "run1" / "log.csv").open() as file:
-        assert "left_out_drawn" in next(csv.DictReader(file))
-    checkpoints = [resolve_weights(path=path) for path in weights]
-    mean = tmp_path / "mean.safetensors"
-    average_checkpoints(checkpoints, mean)
-    name = "backbone.conv_stem.weight"
-    parts = [load_network(c).state_dict()[name] for c in checkpoints]
-    joined = resolve_weights(path=mean)
-    expected = (parts[0] + parts[1]) / 2
-    torch.testing.assert_close(load_network(joined).state_dict()[name], expected, atol=1e-3, rtol=0)
-    assert joined.metadata["training"]["left_out"] == ["kept"]
 
-    detector = load_detector(weights=mean, device="cpu")
+
+@pytest.fixture(scope="module")
+def averaged(trained: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mean of both."""
+    path = tmp_path_factory.mktemp("mean") / "mean.safetensors"
+    average_checkpoints([resolve_weights(path=p) for p in trained], path)
+    return path
+
+
+def test_a_mixed_recipe_is_validated_on_left_out_data_sets(trained: list[Path]) -> None:
+    with (trained[0].parent / "log.csv").open() as file:
+        assert "left_out_drawn" in next(csv.DictReader(file))
+
+
+def test_an_averaged_checkpoint_holds_the_mean_and_what_both_left_out(
+    trained: list[Path], averaged: Path
+) -> None:
+    name = "backbone.conv_stem.weight"
+    first, second, mean = (
+        load_network(resolve_weights(path=path)).state_dict()[name] for path in (*trained, averaged)
+    )
+    torch.testing.assert_close(mean, (first + second) / 2, atol=1e-3, rtol=0)
+    assert resolve_weights(path=averaged).metadata["training"]["left_out"] == ["kept"]
+
+
+def test_left_out_data_sets_are_scored_source_by_source(
+    index: Path, averaged: Path, tmp_path: Path
+) -> None:
+    detector = load_detector(weights=averaged, device="cpu")
     assert detector.calibration.signs == SIGNS
-    scores = evaluate_left_out(index, detector, ["kept"], tmp_path / "out")
+    scores = evaluate_left_out(index, detector, ["kept"], tmp_path)
     assert {s.kind for s in scores} == {"real", "synthesised"}
     assert all(s.logits.shape == (3, 2) for s in scores)
-    with (tmp_path / "out" / "predictions.csv").open() as file:
+    with (tmp_path / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
+    assert "kept, synthesised" in (tmp_path / "sources.md").read_text(encoding="utf-8")
     with pytest.raises(UserError, match="names no data set"):
-        evaluate_left_out(index, detector, [], tmp_path / "out")
-    assert "kept, synthesised" in (tmp_path / "out" / "sources.md").read_text(encoding="utf-8")
+        evaluate_left_out(index, detector, [], tmp_path)
+
+
+@pytest.mark.usefixtures("few_bootstrap_rounds")
+def test_left_out_data_sets_are_calibrated_on_too(
+    index: Path, averaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The index holds no drawn faces: without the left-out ones that sign cannot be calibrated."""
+    rows = [row for row in read_index(index / "index.csv") if row.dataset == "pairs"]
+    (tmp_path / "pairs").mkdir()
+    crops = [replace(row, split="test", crop=str(index / row.crop)) for row in rows]
+    write_index(tmp_path / "pairs" / "index.csv", crops)
+    calibrated = tmp_path / "calibrated.safetensors"
+    words = [
+        "evaluate", "--weights", str(averaged), "--data", str(tmp_path / "pairs"), "--device",
+        "cpu", "--out", str(tmp_path / "out"), "--calibrate", str(calibrated),
+    ]  # fmt: skip
+    assert main(words) == 1
+    assert "[one_class]" in capsys.readouterr().err
+    assert main([*words, "--left-out", str(index)]) == 0
+    assert "kept, synthesised" in capsys.readouterr().err
+    calibration = load_detector(weights=calibrated, device="cpu").calibration
+    assert calibration.calibrated
+    assert len(calibration.real_logits) == 4  # two clips of either data set
 
 
 def test_a_network_with_one_sign_is_extended_to_two(checkpoint: Path) -> None:
