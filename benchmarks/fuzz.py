@@ -250,7 +250,8 @@ def main() -> int:
                 file.write(json.dumps(vars(tally)) + "\n")
     print_table(done)
     wrong = [line for tally in done for line in tally.wrong]
-    print("\n".join(wrong), file=sys.stderr)
+    for line in wrong:
+        print(line, file=sys.stderr)
     return 1 if wrong else 0
 
 
