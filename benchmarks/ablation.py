@@ -2,9 +2,10 @@
 
     python -m benchmarks.ablation FACES OUT [--clips CLIPS] [--steps N] [--side N] [--decoders N]
 
-FACES is a folder of real faces; CLIPS, a folder of labelled clips in real/ and fake/, adds their
-video AUC. OUT holds the runs; one that was stopped is continued. Prints a row for each run, all
-measured on the same held-out forgeries and the same faces of the clips.
+FACES is a folder of real faces; CLIPS, a folder of labelled clips in real/ and fake/ whose
+manifest.tsv gives the kinds blended and animated, adds their video AUC. OUT holds the runs; one
+that was stopped is continued. Prints a row for each run, all measured on the same held-out
+forgeries and the same faces of the clips.
 """
 
 import argparse
