@@ -13,77 +13,108 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 from playwright.sync_api import Page, sync_playwright
 
+from detector.settings import Settings
 from detector.uploads import private_folder
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 PATIENCE = 600_000  # milliseconds
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-VIEWS: dict[str, dict[str, Any]] = {
-    "1280": {"viewport": {"width": 1280, "height": 800}},
-    "1280 dark": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"},
-    "1280 french": {"viewport": {"width": 1280, "height": 800}, "locale": "fr-FR"},
-    "1920": {"viewport": {"width": 1920, "height": 1080}},
-    "360": {"viewport": {"width": 360, "height": 800}},
-    "360 dark french": {
-        "viewport": {"width": 360, "height": 800}, "color_scheme": "dark", "locale": "fr-FR",
-    },
-}  # fmt: skip
+LOOKS = {
+    "1280": (1280, 800, "light"),
+    "1280 dark": (1280, 800, "dark"),
+    "1920": (1920, 1080, "light"),
+    "360": (360, 800, "light"),
+    "360 dark": (360, 800, "dark"),
+}
+"""Name of a look -> width and height of the window, theme."""
+LANGUAGES = {"": "en-US", "french ": "fr-FR"}
 TESTED = "document.querySelectorAll('#faces .plate details').length == 3"
 FILM_SIZE = 720, 450  # pixels
 FILM_STEP = 400  # milliseconds a picture
 FILM_COLOURS = 64
+LONG, SHORT = 128, 4  # key frames of a check that takes long, and of one that does not
 TABS = ("faces", "keyframes", "origin", "holds", "compared", "files")
 """What each tab of the evidence shows, in their order."""
 
 
 def visit(page: Page, address: str) -> None:
-    """Open the app, as dark as the browser asks for."""
-    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    """Open the app in the first look."""
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}?__theme={'dark' if dark else 'light'}")
+    dress(page, "1280")
+    page.goto(f"{address}?__theme=light")
     page.wait_for_selector(".lt-choose")
     page.wait_for_timeout(500)
+
+
+def dress(page: Page, look: str) -> None:
+    """Give the window a look's size and theme."""
+    width, height, theme = LOOKS[look]
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("dark => document.body?.classList.toggle('dark', dark)", theme == "dark")
+    page.wait_for_timeout(300)
 
 
 def check(page: Page, *files: Path) -> None:
     """Drop files, and wait for all that follows the verdict."""
     page.set_input_files(".lt-input", [str(file) for file in files])
+    wait_for_evidence(page)
+
+
+def wait_for_evidence(page: Page) -> None:
+    """Wait for the verdict and, if faces were judged, for the first map's figures."""
     page.wait_for_selector(".lt[data-state=done], .lt[data-state=error]")
     if page.locator(".lt[data-state=done] .lane").count():
         page.wait_for_selector("#faces .plate details", state="attached")
 
 
-def walk(page: Page, address: str, key_frames: int = 32) -> Iterator[str]:
-    """Take the page through its states, and name each."""
+def set_key_frames(page: Page, count: int) -> None:
+    """Set how many key frames are looked at."""
+    page.locator("#frames input[type=number]").fill(str(count))
+    page.keyboard.press("Tab")
+
+
+def walk(page: Page, address: str) -> Iterator[str]:
+    """Take the page through its states, and name each.
+
+    Between two states the caller may change the look.
+    """
+    for state in _walk(page, address):
+        yield state
+        dress(page, "1280")
+
+
+def _walk(page: Page, address: str) -> Iterator[str]:
     visit(page, address)
     yield "empty"
-    page.locator("button.label-wrap").first.click()
+    settings = page.locator("button.label-wrap").first
+    settings.click()
     page.wait_for_timeout(300)
-    page.locator("#frames input[type=number]").fill(str(key_frames))
-    page.keyboard.press("Tab")
+    set_key_frames(page, LONG)
     yield "settings"
-    page.locator("button.label-wrap").first.click()
     page.set_input_files(".lt-input", str(EXAMPLES / "genuine.mp4"))
     page.wait_for_selector(".lt-card .working")
     yield "working"
-    page.set_input_files(".lt-input", str(EXAMPLES / "genuine.mp4"))
     page.click(".lt-cancel")
     yield "cancelled"
-    check(page, EXAMPLES / "two_people.mp4")
-    tabs = page.locator("#evidence [role=tab]:visible")
-    for number, shown in enumerate(TABS[: tabs.count()]):
-        tabs.nth(number).click()
+    set_key_frames(page, Settings().key_frames)
+    settings.click()
+    page.evaluate("document.querySelector('[data-example=two_people]').click()")
+    wait_for_evidence(page)
+    for number, shown in enumerate(TABS):
+        page.locator("#evidence [role=tab]:visible").nth(number).click()
         if shown == "compared":
             page.set_input_files("#second input", str(EXAMPLES / "genuine.mp4"))
             page.wait_for_selector("#compared .lanes")
         page.wait_for_timeout(300)
         yield shown
+    settings.click()
+    set_key_frames(page, SHORT)
+    settings.click()
     with tempfile.TemporaryDirectory() as folder:
         picture, broken = Path(folder) / "picture.png", Path(folder) / "broken.mp4"
         PIL.Image.effect_noise((320, 240), 60).save(picture)
@@ -94,8 +125,9 @@ def walk(page: Page, address: str, key_frames: int = 32) -> Iterator[str]:
         page.wait_for_selector(".lt[data-state=error]")
         yield "error"
         check(page, EXAMPLES / "no_face.mp4", EXAMPLES / "genuine.mp4", broken)
-        page.wait_for_selector(".lt[data-state=done]")
+        page.wait_for_selector(".lt-desk tbody tr:nth-child(3) td:nth-child(3):has-text('✕')")
         yield "several"
+    page.wait_for_selector("#files a", state="attached")  # do not stop the app amid its work
 
 
 def take_two(page: Page, address: str, example: str) -> None:
@@ -158,16 +190,18 @@ def main() -> None:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         if options.film:
-            film(browser.new_page(**VIEWS["1280"]), str(blocks.local_url), options.example)
+            film(browser.new_page(), str(blocks.local_url), options.example)
         elif options.all is None:
-            page = browser.new_page(**VIEWS["1280"])
-            take_two(page, str(blocks.local_url), options.example)
+            take_two(browser.new_page(), str(blocks.local_url), options.example)
         else:
             options.all.mkdir(parents=True, exist_ok=True)
-            for view, wanted in VIEWS.items():
-                page = browser.new_page(**wanted)
+            for language, locale in LANGUAGES.items():
+                page = browser.new_page(locale=locale)
                 for state in walk(page, str(blocks.local_url)):
-                    page.screenshot(path=options.all / f"{view} {state}.png", full_page=True)
+                    for look in LOOKS:
+                        dress(page, look)
+                        path = options.all / f"{look} {language}{state}.png"
+                        page.screenshot(path=path, full_page=True)
                 page.close()
         browser.close()
         blocks.close()

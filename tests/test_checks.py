@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,10 +19,10 @@ from detector.interface import checks
 from detector.interface.background import Moment, follow
 from detector.interface.detectors import DETECTORS
 from detector.interface.sessions import Entry, Visit, uploaded
-from detector.records import Label
+from detector.records import Label, Scan
 from detector.scoring import Detector
 from detector.settings import Progress
-from detector.stress import Trial
+from detector.stress import Trial, stress
 
 
 @pytest.fixture
@@ -52,7 +53,27 @@ def test_after_the_verdict_come_maps_stress_test_and_their_own_test(visit: Visit
     *_, proved = checks.test_maps(visit, "gradcam")
     assert "is being tested" not in proved["faces"]
     assert all(made["gradcam"].trust for made in entry.maps.values())
-    assert list(checks.run_stress(visit)) == []
+
+
+def test_a_report_waits_for_the_stress_test(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Scan] = []
+
+    def slow(found: Scan, detector: object) -> object:
+        runs.append(found)
+        time.sleep(0.3)
+        return stress(found, detector)
+
+    monkeypatch.setattr(checks, "stress", slow)
+    beside = threading.Thread(target=lambda: list(checks.run_stress(visit)))
+    beside.start()
+    shown = checks.write_files(visit, "gradcam", "")
+    beside.join()
+    assert len(runs) == 2  # each of the two scanned files once
+    for text in (Path(name).read_text(encoding="utf-8") for name in shown["files"][:2]):
+        assert "re-encoded hard" in text
+    with zipfile.ZipFile(shown["archive"][1]) as packed:
+        reports = [json.loads(packed.read(n)) for n in packed.namelist() if n.endswith(".json")]
+    assert [len(report["stress"]["trials"]) for report in reports] == [6, 6]
 
 
 def test_a_verdict_that_falls_changes_label_sentence_and_report(visit: Visit) -> None:

@@ -62,6 +62,7 @@ def launch(
         theme=THEME,
         css=CSS,
         run_history=False,
+        footer_links=["api", "gradio"],
         i18n=say,
         mcp_server=has_mcp(),
         max_file_size="2gb",

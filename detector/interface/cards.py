@@ -59,8 +59,8 @@ def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
         return ""
     done = sum(e.scan is not None or e.error is not None for e in entries)
     title = texts.say(language, "desk_title", done=done, total=len(entries))
-    names = ["", *texts.say(language, "desk_head").split("|")]
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    names = texts.say(language, "desk_head").split("|")
+    heads = "<td></td>" + "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = "".join(_row(number, e, e is shown, language) for number, e in by_suspicion(entries))
     return (
         f'<h2>{html.escape(title)}</h2><div class="wide" tabindex="0"><table class="sheet-table">'

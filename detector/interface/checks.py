@@ -142,10 +142,10 @@ def _check_one(
         else:
             stage = part
         if stage is not None and stage.scan is not None:
-            entry.scan = stage.scan
             if known is not None:
                 entry.known, entry.trials = True, known.trials
                 entry.tested = settle(stage.scan.verdict, known.trials)
+            entry.scan = stage.scan
             yield show_entry(visit) if leads else {"table": view(visit)}
             return
         if leads:
@@ -288,12 +288,19 @@ def open_row(visit: Visit, row: int) -> Shown:
 def run_stress(visit: Visit) -> Iterator[Shown]:
     """Run the stress test of the open file; a verdict that does not hold becomes inconclusive."""
     entry = visit.open
-    if entry is None or entry.scan is None or entry.trials is not None or visit.halted:
+    if entry is None or entry.scan is None or visit.halted:
         return
-    trials, verdict = stress(entry.scan, SharedDetector.of(visit.model))
-    entry.trials, entry.tested = tuple(trials), verdict
+    put_to_test(visit, entry)
     if visit.open is entry and entry.answer is not None and not visit.halted:
         yield {"table": view(visit), **show_tested(entry.answer, visit.language)}
+
+
+def put_to_test(visit: Visit, entry: Entry) -> None:
+    """Run a file's stress test unless it has run; if it is running, wait for it."""
+    with entry.testing:
+        if entry.scan is not None and entry.trials is None:
+            trials, entry.tested = stress(entry.scan, SharedDetector.of(visit.model))
+            entry.trials = tuple(trials)
 
 
 def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
@@ -365,16 +372,24 @@ def _told(text: str) -> str:
 
 
 def write_files(visit: Visit, method: str, note: str) -> Shown:
-    """Write the open file's report and captions, and an archive if there are several files."""
-    entry = visit.open
+    """Write the open file's report and captions, and an archive if there are several files.
+
+    What has not been put to the test yet is tested first.
+    """
+    entry, entries = visit.open, visit.entries
     if entry is None or entry.scan is None:
         return {"files": None, "archive": None}
+    for each in entries:
+        if visit.halted or visit.entries is not entries:
+            return {}
+        put_to_test(visit, each)
     for person, face in telling_faces(entry.scan):
         _test_map(visit, entry, person, face, method)
     folder = visit.make_folder()
     shown: Shown = {"files": _write_entry(visit, entry, folder, method, note)}
     if len(visit.entries) > 1:
         shown["archive"] = _write_archive(visit, folder, method, note)
+        shown["table"] = view(visit)  # some answers may not have held
     return shown
 
 

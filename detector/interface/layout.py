@@ -117,11 +117,11 @@ def _evidence() -> dict[str, Any]:
             )
             note = gr.Textbox(label=say("note"), lines=2, elem_id="note")
             make = gr.Button(say("make_report"), elem_id="make")
-            several: dict[str, Any] = {"file_count": "multiple", "interactive": False}
+            several: dict[str, Any] = {
+                "file_count": "multiple", "interactive": False, "visible": False,
+            }  # fmt: skip
             files = gr.File(label=say("files"), elem_id="files", **several)
-            archive = gr.File(
-                label=say("archive_files"), elem_id="archive", visible=False, **several
-            )
+            archive = gr.File(label=say("archive_files"), elem_id="archive", **several)
     return {
         "method": method, "faces": faces, "frames": frames, "origin": origin, "holds": holds,
         "sentence": sentence, "note": note, "make": make, "files": files, "archive": archive,
@@ -136,14 +136,18 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
 
     def place(shown: dict[str, Any]) -> dict[Any, Any]:
         placed = {parts[name]: value for name, value in shown.items()}
-        if "archive" in shown:
-            value = shown["archive"]
-            placed[parts["archive"]] = gr.File(value=value, visible=value is not None)
-        return placed
+        for name in ("files", "archive"):
+            if name in shown:
+                value = shown[name]
+                placed[parts[name]] = gr.File(value=value, visible=value is not None)
+        return placed or gr.skip()
 
     def each(shown: Iterator[dict[str, Any]]) -> Iterator[dict[Any, Any]]:
+        part = None
         for part in shown:
             yield place(part)
+        if part is None:  # gradio empties the outputs of a generator that yields nothing
+            yield gr.skip()
 
     def on_upload(
         model: str, frames: float, request: gr.Request, event: gr.EventData
@@ -184,7 +188,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
     # A new file does not wait for the previous one.
     at_once: dict[str, Any] = {"trigger_mode": "multiple"}
     later: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "evidence", **quiet}
-    faces, files = parts["faces"], [parts["files"], parts["archive"]]
+    faces, files = parts["faces"], [parts["files"], parts["archive"], table]
 
     def go_on(begun: Any) -> None:
         """After a verdict: draw the maps, run the stress test, test the maps, write the report."""

@@ -36,6 +36,8 @@ class Entry:
     """The stress test's trials; None until it has run."""
     tested: Verdict | None = None
     """The verdict after the stress test."""
+    testing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Held while the stress test runs."""
     maps: dict[tuple[int, int], dict[str, Heatmap]] = field(default_factory=dict)
     """(frame index, person id) -> method -> heatmap."""
     known: bool = False
