@@ -1,18 +1,21 @@
 """How fast explanations are, whether they follow the network, whether they point at forgery.
 
-    python -m benchmarks.explanations FACES [--forgeries 200]
+    python -m benchmarks.explanations FACES [--forgeries 200] [--only twins]
 
-FACES is a folder of real faces. Prints four tables: speed as a ratio to one forward pass; rank
-correlation of each map with that of the network whose weights were randomised layer by layer, from
-the last to the first (Adebayo et al., 2018: it must fall); and, on forgeries whose altered pixels
-are known, how well each method points at them, beside random maps, the face's centre, and occlusion
-and LIME over superpixels; and how far the methods agree with one another.
+FACES is a folder of real faces. Prints five tables, of the sign "pasted": speed as a ratio to one
+forward pass; rank correlation of each map with that of the network whose weights were randomised
+layer by layer, from the last to the first (Adebayo et al., 2018: it must fall); on forgeries whose
+altered pixels and whose genuine twins are known, how often a map passes the deletion and insertion
+test by the twin's pixels and by blurring, and how stable it is; how well each method points at the
+altered pixels, beside random maps, the face's centre, and occlusion and LIME over superpixels; and
+how far the methods agree with one another. --only twins prints the third alone.
 """
 
 import argparse
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,15 +25,24 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 from torch import nn
 
-from detector.architectures import Network
+from detector.architectures import Network, OneSign
 from detector.heatmaps import METHODS, PAPER, explain_all
 from detector.heatmaps.base import frozen
 from detector.heatmaps.scorecam import faster_scorecam
-from detector.heatmaps.trust import centre_map, random_map, rank_correlation
+from detector.heatmaps.trust import (
+    DISTURBANCES,
+    RANDOM_MAPS,
+    beats,
+    blur,
+    centre_map,
+    curves,
+    random_map,
+    rank_correlation,
+)
 from detector.pipeline import find_face, scan
 from detector.scoring import Detector, autocast
 from detector.settings import Settings
-from detector.training.forgery import Forger
+from detector.training.forgery import Forger, Sample
 from detector.training.portraits import find_portraits, split_portraits
 from detector.weights import load_detector
 
@@ -156,20 +168,72 @@ def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
     return best
 
 
+def find_forgeries(
+    detector: Detector, forger: Forger, wanted: int
+) -> Iterator[tuple[int, Sample, Sample, np.ndarray]]:
+    """(number, genuine twin, forgery, altered pixels) of forgeries that the detector finds."""
+    found = 0
+    for number in range(wanted * 20):
+        twin, fake = forger.pair(number, (77, number))
+        mask = fake.mask > 0.5 * max(float(fake.mask.max()), 1e-6)
+        if 0.01 < mask.mean() < 0.5 and detector.score([fake.image])[0] >= 0:
+            found += 1
+            yield number, twin, fake, mask
+        if found == wanted:
+            return
+
+
+def twins(detector: Detector, forger: Forger, wanted: int) -> None:
+    """The third table: deletion and insertion by the genuine twin's pixels, and by blurring."""
+    rng = np.random.default_rng(0)
+    figures: dict[str, list[tuple[float, ...]]] = {}
+
+    def score(pictures: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode(), autocast(pictures.device):
+            logits = torch.cat([detector.network(p) for p in pictures.split(detector.batch)])
+        return torch.sigmoid(logits.float()).cpu().numpy()
+
+    def draw(crop: np.ndarray) -> dict[str, np.ndarray]:
+        return {n: METHODS[n](detector.network, detector.prepare([crop]))[0] for n in PAPER}
+
+    for _, twin, fake, _ in find_forgeries(detector, forger, wanted):
+        genuine, picture = detector.prepare([twin.image, fake.image])
+        side = picture.shape[-1]
+        true = cv2.resize(fake.mask, (side, side)).astype(np.float32)
+        maps = draw(fake.image)
+        restored = [
+            {name: restore(made) for name, made in draw(alter(fake.image)).items()}
+            for alter, restore in DISTURBANCES
+        ]
+        maps |= {"true mask": true, "its inverse": 1 - true, "centre": centre_map(side)}
+        chance = [random_map(side, rng) for _ in range(RANDOM_MAPS)]
+        passed = []
+        for without in (genuine, blur(picture)):
+            areas = curves(picture, without, [*maps.values(), *chance], score)
+            passed.append([beats(a, areas[len(maps) :].mean(0)) for a in areas[: len(maps)]])
+        for name, by_twin, by_blur in zip(maps, *passed, strict=True):
+            stable = [rank_correlation(maps[name], m[name]) for m in restored if name in m]
+            figures.setdefault(name, []).append(
+                (by_twin, by_blur, float(np.mean(stable)) if stable else float("nan"))
+            )
+    print("| map | passes by the twin's pixels | passes by blurring | stability |")
+    print("|---|---|---|---|")
+    for name, rows in figures.items():
+        by_twin, by_blur, stability = np.mean(rows, axis=0)
+        shown = "" if np.isnan(stability) else f"{stability:.2f}"
+        print(f"| {name} | {by_twin:.2f} | {by_blur:.2f} | {shown} |", flush=True)
+    print()
+
+
 def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
-    """The third and fourth table, of forgeries that the detector itself finds."""
+    """The fourth and fifth table, of forgeries that the detector itself finds."""
     rng = np.random.default_rng(0)
     names = [*POINTED, "occlusion", "lime", "random", "centre"]
     figures: dict[str, list[tuple[float, float, float]]] = {n: [] for n in names}
     agreement = np.zeros((len(POINTED), len(POINTED)))
     found = tried = 0
-    while found < wanted and tried < wanted * 20:
-        _, fake = forger.pair(tried, (77, tried))
-        tried += 1
-        mask = fake.mask > 0.5 * max(float(fake.mask.max()), 1e-6)
-        if detector.score([fake.image])[0] < 0 or not 0.01 < mask.mean() < 0.5:
-            continue
-        found += 1
+    for number, _, fake, mask in find_forgeries(detector, forger, wanted):
+        found, tried = found + 1, number + 1
         picture = detector.prepare([fake.image])
         maps = {n: METHODS[n](detector.network, picture)[0] for n in POINTED}
         patches = superpixels(fake.image)
@@ -197,10 +261,11 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
 
 
 def main() -> None:
-    """Print all four."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path)
     parser.add_argument("--forgeries", type=int, default=200)
+    parser.add_argument("--only", choices=["twins"])
     parser.add_argument("--model", default="default")
     parser.add_argument("--weights")
     options = parser.parse_args()
@@ -209,12 +274,17 @@ def main() -> None:
         raise SystemExit("An ensemble's members are measured one by one.")
     _, held = split_portraits(find_portraits(options.faces))
     forger = Forger(held, side=detector.side, margin=detector.margin, kinds=KINDS, degrade=False)
-    crops = [forger.pair(n, (5, n))[1].image for n in range(4)]
-    with frozen(detector.network) as network:
-        speed(network, detector.prepare(crops[:1]))
-        whole(detector)
-        sanity(network, detector.prepare(crops))
-        pointing(detector, forger, options.forgeries)
+    number = detector.calibration.signs.index("pasted")
+    one = replace(detector, network=OneSign(detector.network, number).eval())
+    with frozen(one.network) as network:
+        if options.only is None:
+            crops = [forger.pair(n, (5, n))[1].image for n in range(4)]
+            speed(network, one.prepare(crops[:1]))
+            whole(detector)
+            sanity(network, one.prepare(crops))
+        twins(one, forger, options.forgeries)
+        if options.only is None:
+            pointing(one, forger, options.forgeries)
 
 
 if __name__ == "__main__":

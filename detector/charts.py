@@ -88,7 +88,7 @@ def overlay(image: Image, values: np.ndarray, *, opacity: float = 0.6, scale: fl
 def see_through(heatmap: Heatmap, side: int) -> str:
     """A map as a transparent picture to lay over a face; faint if it failed its test."""
     alpha = np.sqrt(np.clip(heatmap.values, 0, 1))
-    if not heatmap.trust.get("reliable", True):
+    if heatmap.trust.get("reliable") is False:
         alpha = alpha * FAINT
     colours = np.dstack([colour_heatmap(heatmap.values), (alpha * 255).round().astype(np.uint8)])
     picture = PIL.Image.fromarray(colours).resize((side, side), PIL.Image.Resampling.BILINEAR)

@@ -31,6 +31,7 @@ PLATES = 3  # faces shown in detail, each on a plate
 ROW = 8  # faces of a person on the contact sheet, and whole frames
 DETAIL = 0.4  # side of the magnified window, as a share of the crop's
 SIDE = 320  # pixels of a picture on a plate
+LEAST_AGREEMENT = 0.5  # with the other methods' maps, below which a plate says that they differ
 
 Item = TypeVar("Item")
 Maps = Mapping[tuple[int, int], Heatmap]
@@ -170,7 +171,7 @@ def plate(
         slider = (
             f'<label>{said}<input type="range" min="0" max="100" value="70" class="see"></label>'
         )
-    faint = " faint" if shows and not (heatmap and heatmap.trust.get("reliable", True)) else ""
+    faint = " faint" if heatmap and shows and heatmap.trust.get("reliable") is False else ""
     symbol, shown = texts.SYMBOLS[person.verdict.label], show_probability(probability, ".2f")
     told = describe_map(heatmap, language) if waiting or heatmap else ""
     return (
@@ -202,9 +203,14 @@ def describe_map(heatmap: Heatmap | None, language: str) -> str:
     )  # fmt: skip
     if not heatmap.trust:
         return f"{where} {texts.say(language, 'map_testing')}"
-    if not heatmap.trust["reliable"]:
-        return texts.say(language, "map_no")
-    return f"{texts.say(language, 'map_yes')} {where}"
+    pasted, reliable = heatmap.sign == "pasted", heatmap.trust["reliable"]
+    if reliable is False:
+        return texts.say(language, "map_unsteady" if pasted else "map_no")
+    if not pasted:
+        return f"{texts.say(language, 'map_yes')} {where}"
+    alone = heatmap.trust["agreement"] < LEAST_AGREEMENT
+    told = ["map_untested", *(["map_alone"] if alone else [])]
+    return " ".join([*(texts.say(language, key) for key in told), where])
 
 
 def _figures(heatmap: Heatmap | None, language: str) -> str:
@@ -212,7 +218,8 @@ def _figures(heatmap: Heatmap | None, language: str) -> str:
         return ""
     t = heatmap.trust
     rows = []
-    for name in ("deletion", "insertion", "agreement", "stability"):
+    by_blur = () if heatmap.sign == "pasted" else ("deletion", "insertion")
+    for name in (*by_blur, "agreement", "stability", "inside"):
         value = f"{t[name]:.2f}"
         if f"{name}_random" in t:
             random = f"{t[f'{name}_random']:.2f}"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openvino
 from matplotlib.cbook import get_sample_data
 from skimage import data
 
@@ -28,10 +27,11 @@ from detector.training.portraits import PORTRAIT_MARGIN
 from detector.video import write_clip
 
 HERE = Path(__file__).parent
-SIZE = 480, 360
-SQUARE = 400, 400
-LARGE = 720, 720
-WIDE = 840, 450
+FILMED = {
+    "genuine": (1, (480, 360)), "manipulated": (2, (720, 720)), "two_people": (3, (840, 450)),
+    "no_face": (4, (480, 360)), "generated": (5, (400, 400)),
+}  # fmt: skip
+"""Example -> seed of its camera, width and height of its frames."""
 SECONDS, RATE = 5, 25
 VARIETY = 0.8  # how far the person who does not exist is from the mean one
 SAMPLED = 1024  # people of whom that one is the mean
@@ -47,6 +47,8 @@ def officer() -> Image:
 
 def stranger() -> Image:
     """A person who does not exist."""
+    import openvino
+
     (folder,) = find_spec("random_face").submodule_search_locations
     core = openvino.Core()
     style, drawn = (
@@ -60,8 +62,13 @@ def stranger() -> Image:
     return np.clip((picture + 1) * 127.5, 0, 255).round().astype(np.uint8)
 
 
-def film(picture: Image, seed: int, size: tuple[int, int] = SIZE) -> list[Image]:
-    """A hand-held camera in front of a picture: sway, breathing zoom, drifting light, grain."""
+def camera(
+    shape: tuple[int, ...], seed: int, size: tuple[int, int]
+) -> tuple[list[np.ndarray], np.random.Generator]:
+    """(the matrix that films a picture of this shape in each frame, the rest of the randomness).
+
+    A hand-held camera: sway and a breathing zoom.
+    """
     rng = np.random.default_rng(seed)
     count = SECONDS * RATE
     time = np.arange(count) / RATE
@@ -70,21 +77,38 @@ def film(picture: Image, seed: int, size: tuple[int, int] = SIZE) -> list[Image]
             for k in range(1, 5))
         for _ in range(4)
     ]  # fmt: skip
-    height, width = picture.shape[:2]
+    height, width = shape[:2]
     scale = max(size[0] / width, size[1] / height) * 1.08
-    frames = []
+    matrices = []
     for number in range(count):
         zoom = scale * (1 + 0.008 * sway[2][number])
         matrix = cv2.getRotationMatrix2D((width / 2, height * 0.42), 0.3 * sway[3][number], zoom)
         matrix[:, 2] += [size[0] / 2 - width / 2, size[1] * 0.45 - height * 0.42]
         matrix[:, 2] += [2.5 * sway[0][number], 2.0 * sway[1][number]]
+        matrices.append(matrix)
+    return matrices, rng
+
+
+def film(picture: Image, name: str) -> list[Image]:
+    """The frames of an example: its camera in front of a picture, drifting light, grain."""
+    seed, size = FILMED[name]
+    matrices, rng = camera(picture.shape, seed, size)
+    frames = []
+    for number, matrix in enumerate(matrices):
         frame = cv2.warpAffine(
             picture, matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
         ).astype(np.float32)
-        frame *= 1 + 0.02 * np.sin(2 * np.pi * time[number] / 3.7)
+        frame *= 1 + 0.02 * np.sin(2 * np.pi * number / RATE / 3.7)
         frame += rng.normal(0, 2.5, frame.shape)
         frames.append(np.clip(frame, 0, 255).astype(np.uint8))
     return frames
+
+
+def film_mask(mask: np.ndarray, name: str) -> list[np.ndarray]:
+    """How much of each pixel was altered, in each frame of an example."""
+    seed, size = FILMED[name]
+    matrices, _ = camera(mask.shape, seed, size)
+    return [cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_AREA) for matrix in matrices]
 
 
 def find_face(picture: Image) -> Face:
@@ -93,8 +117,11 @@ def find_face(picture: Image) -> Face:
     return face
 
 
-def paste_face(target: Image, donor: Image) -> Image:
-    """The donor's face on the target: laid on its eyes, nose and mouth, its colours made alike."""
+def paste_face(target: Image, donor: Image) -> tuple[Image, np.ndarray]:
+    """(the donor's face on the target, how much of each pixel was replaced).
+
+    It is laid on the target's eyes, nose and mouth, and its colours are made alike.
+    """
     onto, taken = find_face(target).landmarks, find_face(donor).landmarks
     matrix, _ = cv2.estimateAffinePartial2D(taken, onto)
     size = target.shape[1], target.shape[0]
@@ -103,32 +130,44 @@ def paste_face(target: Image, donor: Image) -> Image:
     width = float(np.linalg.norm(onto[1] - onto[0]))
     inner = cv2.erode(mask, np.ones((3, 3)), iterations=max(1, round(EDGE * width)))
     soft = cv2.GaussianBlur(inner, (0, 0), EDGE * width)
-    return paste(target, match_colours(laid, target, soft), soft)
+    return paste(target, match_colours(laid, target, soft), soft), soft
 
 
-def close_up(picture: Image) -> Image:
+def close_up(picture: np.ndarray) -> np.ndarray:
     """The astronaut's head and shoulders."""
     return np.ascontiguousarray(picture[:300, 90:390])
 
 
-def beside(picture: Image) -> Image:
+def beside(picture: np.ndarray) -> np.ndarray:
     """The officer's picture, cut to stand beside the astronaut's."""
     return cv2.resize(picture, (384, 450), interpolation=cv2.INTER_AREA)[40:340, 52:332]
 
 
+def forge() -> dict[str, tuple[Image, np.ndarray]]:
+    """(the forged picture, how much of each pixel was altered) of the examples with a paste."""
+    astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
+    swapped, mask = paste_face(astronaut, other)
+    worn, covered = paste_face(other, astronaut)
+    left = astronaut[:300, 80:360]
+    return {
+        "manipulated": (close_up(swapped), close_up(mask)),
+        "two_people": (
+            np.hstack([left, beside(worn)]),
+            np.hstack([np.zeros(left.shape[:2], np.float32), beside(covered)]),
+        ),
+    }
+
+
 def main(folder: Path = HERE) -> None:
     """Write the clips."""
-    astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
-    forged = beside(paste_face(other, astronaut))
-    clips = {
-        "genuine": film(astronaut, 1),
-        "manipulated": film(close_up(paste_face(astronaut, other)), 2, LARGE),
-        "two_people": film(np.hstack([astronaut[:300, 80:360], forged]), 3, WIDE),
-        "no_face": film(np.ascontiguousarray(data.coffee()), 4),
-        "generated": film(stranger(), 5, SQUARE),
+    pictures = {
+        "genuine": np.ascontiguousarray(data.astronaut()),
+        **{name: forged for name, (forged, _) in forge().items()},
+        "no_face": np.ascontiguousarray(data.coffee()),
+        "generated": stranger(),
     }
-    for name, frames in clips.items():
-        content = write_clip(frames, rate=RATE, crf=24)
+    for name, picture in pictures.items():
+        content = write_clip(film(picture, name), rate=RATE, crf=24)
         (folder / f"{name}.mp4").write_bytes(content)
         print(name, len(content) // 1000, "kB")
 

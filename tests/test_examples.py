@@ -6,18 +6,26 @@ Run examples/make_answers.py after the weights or the clips have changed.
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from detector.answers import recall
+from detector.evidence import telling_faces
+from detector.faces import cut
+from detector.heatmaps import explain
 from detector.pipeline import scan_in_stages
 from detector.provenance import hash_file
 from detector.records import Label, Scan
 from detector.settings import Settings
 from detector.stress import Trial
-from detector.weights import resolve_weights
+from detector.weights import load_detector, resolve_weights
+from examples.make_clips import film_mask, forge
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ANSWERS = EXAMPLES / "answers.json"
+ALTERED = 0.1  # share of a pixel that was replaced, from which on it counts as altered
+LEAST_MASS = 0.75  # share of a map on altered pixels
 pytestmark = pytest.mark.skipif(
     not ANSWERS.is_file(), reason="examples/make_answers.py was not run"
 )
@@ -57,6 +65,21 @@ def test_the_examples_are_answered_rightly(name: str, right: set[Label]) -> None
         (decider,) = [p for p in found.people if p.person.id == found.verdict.person]
         left, _, right_edge, _ = decider.person.faces[0].box
         assert left + right_edge > found.video.width
+
+
+@pytest.mark.parametrize("name", ["manipulated", "two_people"])
+def test_the_maps_point_at_what_was_pasted_in(name: str) -> None:
+    found, _ = answer_example(name)
+    masks = film_mask(forge()[name][1], name)
+    detector = load_detector(device="cpu")
+    for person, face in telling_faces(found):
+        heatmap = explain(detector, face, person=person.person, sign="pasted")
+        height, width = heatmap.values.shape
+        mask = cv2.resize(cut(masks[face.frame_index], face.crop_box), (width, height))
+        altered = mask > ALTERED
+        assert 0.05 < altered.mean() < 0.6
+        assert altered[np.unravel_index(heatmap.values.argmax(), altered.shape)]
+        assert heatmap.values[altered].sum() / heatmap.values.sum() > LEAST_MASS
 
 
 def test_only_hard_compression_unsettles_the_manipulated_example() -> None:

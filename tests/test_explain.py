@@ -14,7 +14,14 @@ from detector.heatmaps.base import frozen, to_pixels
 from detector.heatmaps.regions import describe_regions, region_masks, share_regions
 from detector.heatmaps.scorecam import faster_scorecam
 from detector.heatmaps.smoothgrad import smoothgrad
-from detector.heatmaps.trust import describe_trust, judge_maps, random_map, rank_correlation
+from detector.heatmaps.trust import (
+    DISTURBANCES,
+    LEAST_STABILITY,
+    describe_trust,
+    judge_maps,
+    random_map,
+    rank_correlation,
+)
 from detector.records import SIGNS, Calibration, Face, ModelInfo, Person
 from detector.scoring import Detector
 
@@ -150,8 +157,11 @@ def test_explain_gives_a_map_of_the_crop_with_figures(network: Network) -> None:
         assert heatmap.method == name
         assert heatmap.values.shape == face.crop.shape[:2]
         assert sum(heatmap.regions.values()) == pytest.approx(1, abs=1e-5)
-        assert isinstance(heatmap.trust["reliable"], bool)
-        assert describe_trust(heatmap.trust)
+        assert heatmap.sign == "pasted"
+        steady = heatmap.values.max() > 0 and heatmap.trust["stability"] >= LEAST_STABILITY
+        assert heatmap.trust["reliable"] is (None if steady else False)
+        assert 0 <= heatmap.trust["inside"] <= 1
+        assert describe_trust(heatmap.trust, heatmap.sign)
         assert describe_regions(heatmap.regions)
 
 
@@ -196,12 +206,39 @@ def test_a_true_map_beats_chance_and_a_wrong_one_does_not() -> None:
         return part.flatten(1).std(1).numpy() / 2
 
     maps = {"right": where, "wrong": 1 - where}
-    figures = judge_maps(picture, maps, maps, score)
-    assert figures["right"]["reliable"]
-    assert not figures["wrong"]["reliable"]
+    figures = judge_maps(picture, maps, [maps], score)
+    assert figures["right"]["reliable"] is True
+    assert figures["wrong"]["reliable"] is False
     assert figures["right"]["deletion"] < figures["right"]["deletion_random"]
     assert figures["right"]["stability"] == pytest.approx(1)
     assert figures["right"]["agreement"] < 0
+
+
+def test_a_map_of_a_pasted_face_is_judged_by_its_stability_alone() -> None:
+    """The score falls wherever the picture is changed, as with a paste: blurring tells nothing."""
+    picture = torch.from_numpy(np.random.default_rng(0).random((3, 64, 64), np.float32))
+    maps = {name: random_map(64, np.random.default_rng(n)) for n, name in enumerate("ab")}
+
+    def score(pictures: torch.Tensor) -> np.ndarray:
+        return np.full(len(pictures), 0.9)
+
+    disturbed = {"a": maps["a"], "b": -maps["b"]}
+    figures = judge_maps(picture, maps, [maps, disturbed], score, pasted=True)
+    assert figures["a"]["reliable"] is None
+    assert figures["b"]["reliable"] is False
+    assert "Not tested" in describe_trust(figures["a"], "pasted")
+    assert "another map comes out" in describe_trust(figures["b"], "pasted")
+
+
+def test_a_disturbed_faces_map_is_brought_back() -> None:
+    values = np.zeros((60, 60), np.float32)
+    values[20:30, 10:25] = 1
+    crop = np.repeat((values * 255).astype(np.uint8)[..., None], 3, axis=2)
+    for alter, restore in DISTURBANCES:
+        altered = alter(crop)
+        assert not np.array_equal(altered, crop)
+        back = restore(altered[..., 0].astype(np.float32) / 255)
+        assert np.abs(back - values).mean() < 0.02
 
 
 def test_rank_correlation_by_hand() -> None:

@@ -1,5 +1,7 @@
 """The chart, the card, the plates and the report of scans whose answer is known."""
 
+import base64
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,15 +11,23 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
-from clips import make_face, texture
+from clips import make_face, other_portrait, portrait, texture
 
 from detector import texts
 from detector.cards import Answer, declared, verdict_card
-from detector.charts import BEYOND, clean_crop, overlay, person_style
+from detector.charts import (
+    BEYOND,
+    clean_crop,
+    overlay,
+    person_style,
+    see_through,
+    to_data_uri,
+)
 from detector.evidence import describe_map, faces_page, frames_page, origin_page, telling_faces
 from detector.lanes import SHOWN, draw_lanes
-from detector.page import full_json, to_page
+from detector.page import full_json, look_alike, to_page
 from detector.records import (
     Calibration,
     Curve,
@@ -168,12 +178,61 @@ def test_a_map_is_told_in_one_way_only() -> None:
     assert "Do not rely on this map" in describe_map(wrong, "en")
     right = replace(wrong, trust={"reliable": True})
     assert describe_map(right, "en").endswith("Most of it lies around the nose (100%).")
+    for agreement, alone in ((0.7, False), (0.2, True)):
+        trust = {"reliable": None, "agreement": agreement}
+        told = describe_map(replace(wrong, trust=trust, sign="pasted"), "en")
+        assert "cannot be tested here" in told
+        assert ("mark other places" in told) is alone
+        assert told.endswith("Most of it lies around the nose (100%).")
+    unsteady = replace(wrong, sign="pasted")
+    assert "another one comes out" in describe_map(unsteady, "en")
 
 
 def test_key_frames_are_a_row_a_person_and_can_be_saved() -> None:
     sheet = frames_page(Answer(make_scan(people=2), "a.mp4"), "en")
     assert sheet.count('<div class="row">') == 2
     assert sheet.count("download=") == 2 * 8 + 8 + 1
+
+
+def code(image: np.ndarray, kind: str = "JPEG", **options: object) -> str:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_another_encoders_picture_is_the_same_and_an_exchanged_one_is_not() -> None:
+    face = portrait()[:320, 100:420]
+    ours = to_data_uri(face, 320).split(",")[1]
+    for theirs in (
+        code(face, quality=90), code(face, quality=80), code(face, quality=85, subsampling=0),
+        code(face, "WEBP", quality=85),
+    ):  # fmt: skip
+        assert theirs != ours
+        assert look_alike(theirs, ours)
+    patched, turned = face.copy(), PIL.Image.Exif()
+    patched[100:112, 100:112] = patched[60:72, 60:72]
+    turned[0x0112] = 3  # shown upside down
+    other = PIL.Image.fromarray(other_portrait()).resize((320, 320))
+    frames = PIL.Image.fromarray(face), other
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], quality=90)
+    for theirs in (
+        code(patched, quality=85), code(np.array(other)), code(face[:, ::-1], quality=85),
+        code(face[:318]), code(face, quality=85, exif=turned),
+        base64.b64encode(buffer.getvalue()).decode(), "AAAA", "",
+    ):  # fmt: skip
+        assert not look_alike(theirs, ours)
+
+
+def test_a_maps_colours_count_where_they_are_seen() -> None:
+    values = np.zeros((64, 64), np.float32)
+    values[20:40, 20:40] = 0.8
+    heatmap = Heatmap("gradcam", make_face(0), values)
+    ours = see_through(heatmap, 160).split(",")[1]
+    drawn = np.array(PIL.Image.open(io.BytesIO(base64.b64decode(ours))))
+    assert look_alike(code(drawn, "WEBP", quality=80), ours)
+    moved = see_through(replace(heatmap, values=np.roll(values, 4, axis=1)), 160).split(",")[1]
+    assert not look_alike(moved, ours)
 
 
 @pytest.mark.parametrize("language", languages())

@@ -81,7 +81,7 @@ def find_panel(page: Page):
 
 PAPERS = {"A4": (688, 1017), "Letter": (710, 950)}
 """What a sheet holds between its margins, in pixels."""
-SHEETS = 6  # of a report of a clip of two people, maps included
+SHEETS = 5  # of a report of a clip of two people, maps included
 TALL = """height => [...document.querySelectorAll('body *')]
   .filter(e => getComputedStyle(e).breakInside === 'avoid' && e.offsetHeight > height)
   .map(e => e.className || e.tagName)"""

@@ -75,7 +75,7 @@ def run(options: Options) -> int:
         print_json(answer)
     else:
         print_stdout(f"{answer['picture']}\n{describe_regions(heatmap.regions)}")
-        print_stdout(describe_trust(heatmap.trust))
+        print_stdout(describe_trust(heatmap.trust, heatmap.sign))
     return 0
 
 
@@ -101,7 +101,7 @@ def _to_json(name: str, person: Person, heatmap: Heatmap, stem: str) -> dict[str
         "picture": f"{stem}.png",
         "regions": {name: round(share, 4) for name, share in heatmap.regions.items()},
         "trust": {
-            name: value if isinstance(value, bool) else round(value, 4)
+            name: round(value, 4) if isinstance(value, float) else value
             for name, value in heatmap.trust.items()
         },
     }

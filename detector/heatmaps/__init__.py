@@ -14,7 +14,7 @@ from detector.faces import align
 from detector.heatmaps.base import Method, frozen
 from detector.heatmaps.regions import landmarks_in_crop, share_regions
 from detector.heatmaps.smoothgrad import smoothgrad
-from detector.heatmaps.trust import NOISE, judge_maps
+from detector.heatmaps.trust import DISTURBANCES, judge_maps
 from detector.records import Face, Heatmap, Image, Person
 from detector.scoring import Detector, Ensemble
 
@@ -103,7 +103,10 @@ def explain_all(
     detector, sign = _of_one_sign(_in_context(detector, face, person), face, sign)
     chosen = {name: METHODS[name] for name in methods}
     maps = _mean_maps(detector, face, chosen)
-    disturbed = _mean_maps(detector, face, chosen, noise=NOISE)
+    disturbed = []
+    for alter, restore in DISTURBANCES:
+        made = _mean_maps(detector, replace(face, crop=alter(face.crop)), chosen)
+        disturbed.append({name: restore(values) for name, values in made.items()})
     first = _members(detector)[0]
 
     def score(pictures: torch.Tensor) -> np.ndarray:
@@ -112,12 +115,14 @@ def explain_all(
         return _probabilities(detector, arrays)
 
     picture = first.prepare([face.crop])[0]
-    figures = judge_maps(picture, maps, disturbed, score)
+    figures = judge_maps(picture, maps, disturbed, score, pasted=sign == "pasted")
     heatmaps, suspicion = {}, _suspicion(detector, face)
     for name, values in maps.items():
         values = _at_crop(_to_scale(values, suspicion), face)
         shares = share_regions(values, face)
-        heatmaps[name] = Heatmap(name, face, values, figures[name], shares, sign)
+        inside = sum(shares.values()) - shares["outside"]
+        trust = {**figures[name], "inside": inside}
+        heatmaps[name] = Heatmap(name, face, values, trust, shares, sign)
     return heatmaps
 
 
@@ -205,7 +210,7 @@ def _members(detector: Detector | Ensemble) -> tuple[Detector, ...]:
 
 
 def _mean_maps(
-    detector: Detector | Ensemble, face: Face, methods: dict[str, Method], noise: float = 0.0
+    detector: Detector | Ensemble, face: Face, methods: dict[str, Method]
 ) -> dict[str, np.ndarray]:
     """Each method's map at the network's input size, averaged over an ensemble's members.
 
@@ -216,10 +221,6 @@ def _mean_maps(
     sums: dict[str, np.ndarray] = {}
     for member in members:
         pictures = member.prepare([face.crop])
-        if noise:
-            generator = torch.Generator().manual_seed(1)
-            added = torch.randn(pictures.shape, generator=generator).to(pictures)
-            pictures = (pictures + noise * added).clamp(0, 1)
         weight = 1 / (len(members) * member.calibration.temperature)
         for name, method in methods.items():
             with frozen(copy.deepcopy(member.network)) as network:  # hooks sit on it

@@ -3,24 +3,59 @@
 Deletion: blur the places that a map marks; the probability should fall fast (small area under the
 curve). Insertion: show only those places; it should rise fast (large area). Both are compared with
 random smooth maps and with a map of the centre. Agreement is the mean rank correlation with the
-other methods' maps, stability the rank correlation with the map of the same face under faint noise.
+other methods' maps; stability is that with the map of the same face, mirrored, and of the face,
+shifted a little and re-encoded.
+
+Blurring cannot test maps of the sign *pasted*: a blurred face looks pasted in itself, so that even
+the true mask of a paste fails (benchmarks/explanations.py). Such a map is unreliable if it is not
+stable; whether a stable one is right stays open, and `reliable` is None.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
 import torch
 
+from detector.records import Image
+
 STEPS = 8  # steps of the deletion and insertion curves
 RANDOM_MAPS = 4
 BLUR = 0.08  # blur that replaces deleted places: standard deviation as a share of the side
-NOISE = 0.02  # standard deviation of the faint noise, of the range 0..1
+SHIFT = 1 / 30  # of the side
+QUALITY = 60  # of the JPEG that a face is re-encoded as
 SIDE = 32  # size at which maps are compared; finer detail is interpolated anyway
 LEAST_GAIN = 0.01  # area by which a map must beat random maps
+LEAST_STABILITY = 0.5  # of a map that blurring cannot test
 
 Scorer = Callable[[torch.Tensor], np.ndarray]
 """Pictures, (n, 3, side, side) -> probabilities of manipulation."""
+
+
+def mirror(image: np.ndarray) -> np.ndarray:
+    """A picture or a map, mirrored."""
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def shift(image: np.ndarray, share: float) -> np.ndarray:
+    """A picture or a map, moved right and up by a share of its side; its edge is repeated."""
+    by = share * image.shape[0]
+    matrix = np.array([[1, 0, by], [0, 1, -by]], np.float32)
+    size = image.shape[1], image.shape[0]
+    return cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+
+
+def shift_and_recode(crop: Image) -> Image:
+    """A crop, moved and compressed."""
+    coded = cv2.imencode(".jpg", shift(crop, SHIFT), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+
+
+DISTURBANCES: tuple[tuple[Callable[[Image], Image], Callable[[np.ndarray], np.ndarray]], ...] = (
+    (mirror, mirror),
+    (shift_and_recode, lambda values: shift(values, -SHIFT)),
+)
+"""What is done to a face, and how a map of the result is brought back to the face's place."""
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,12 +86,21 @@ def centre_map(side: int) -> np.ndarray:
     return np.exp(-(axis[None] ** 2 + axis[:, None] ** 2) / 0.3)
 
 
-def curves(picture: torch.Tensor, maps: list[np.ndarray], score: Scorer) -> np.ndarray:
-    """(area under the deletion curve, area under the insertion curve) of each map, (n, 2)."""
-    side = picture.shape[-1]
+def blur(picture: torch.Tensor) -> torch.Tensor:
+    """A picture, blurred beyond recognition."""
     array = picture.permute(1, 2, 0).cpu().numpy()
-    soft = cv2.GaussianBlur(array, (0, 0), side * BLUR)
-    blurred = torch.from_numpy(soft).permute(2, 0, 1).to(picture)
+    soft = cv2.GaussianBlur(array, (0, 0), picture.shape[-1] * BLUR)
+    return torch.from_numpy(soft).permute(2, 0, 1).to(picture)
+
+
+def curves(
+    picture: torch.Tensor, without: torch.Tensor, maps: list[np.ndarray], score: Scorer
+) -> np.ndarray:
+    """(area under the deletion curve, area under the insertion curve) of each map, (n, 2).
+
+    `without` is the picture without the evidence: what deleted places are replaced by.
+    """
+    side = picture.shape[-1]
     shares = np.arange(1, STEPS) / STEPS
     made = []
     for values in maps:
@@ -67,9 +111,9 @@ def curves(picture: torch.Tensor, maps: list[np.ndarray], score: Scorer) -> np.n
         rank[order] = np.arange(side * side, dtype=np.float32) / (side * side)
         for share in shares:
             taken = torch.from_numpy((rank < share).reshape(side, side)).to(picture)
-            made += [picture * (1 - taken) + blurred * taken]
-            made += [blurred * (1 - taken) + picture * taken]
-    whole, empty = score(torch.stack([picture, blurred]))
+            made += [picture * (1 - taken) + without * taken]
+            made += [without * (1 - taken) + picture * taken]
+    whole, empty = score(torch.stack([picture, without]))
     scores = score(torch.stack(made)).reshape(len(maps), len(shares), 2)
     areas = []
     for table in scores:
@@ -79,27 +123,38 @@ def curves(picture: torch.Tensor, maps: list[np.ndarray], score: Scorer) -> np.n
     return np.array(areas)
 
 
+def beats(areas: np.ndarray, random: np.ndarray) -> bool:
+    """Whether a map's areas, as `curves` gives them, are better than those of random maps."""
+    return bool(random[0] - areas[0] > LEAST_GAIN and areas[1] - random[1] > LEAST_GAIN)
+
+
 def judge_maps(
     picture: torch.Tensor,
-    maps: dict[str, np.ndarray],
-    disturbed: dict[str, np.ndarray],
+    maps: Mapping[str, np.ndarray],
+    disturbed: Sequence[Mapping[str, np.ndarray]],
     score: Scorer,
     *,
+    pasted: bool = False,
     seed: int = 0,
-) -> dict[str, dict[str, float | bool]]:
+) -> dict[str, dict[str, float | bool | None]]:
     """The trust figures of every method's map of one picture.
 
-    `disturbed` holds the maps of the same picture under faint noise.
+    `disturbed` holds, for each disturbance, the maps of the disturbed picture. `pasted` says that
+    the maps are of that sign, which blurring cannot test.
     """
     rng = np.random.default_rng(seed)
     side = picture.shape[-1]
     chance = [random_map(side, rng) for _ in range(RANDOM_MAPS)]
-    areas = curves(picture, [*maps.values(), *chance, centre_map(side)], score)
+    areas = curves(picture, blur(picture), [*maps.values(), *chance, centre_map(side)], score)
     random = areas[len(maps) : -1].mean(0)
-    figures: dict[str, dict[str, float | bool]] = {}
+    figures: dict[str, dict[str, float | bool | None]] = {}
     for number, (name, values) in enumerate(maps.items()):
         others = [rank_correlation(values, m) for n, m in maps.items() if n != name]
+        stability = float(np.mean([rank_correlation(values, made[name]) for made in disturbed]))
         deletion, insertion = areas[number]
+        reliable: bool | None = bool(values.max() > 0) and beats(areas[number], random)
+        if pasted:
+            reliable = None if values.max() > 0 and stability >= LEAST_STABILITY else False
         figures[name] = {
             "deletion": float(deletion),
             "deletion_random": float(random[0]),
@@ -108,29 +163,38 @@ def judge_maps(
             "insertion_random": float(random[1]),
             "insertion_centre": float(areas[-1][1]),
             "agreement": float(np.mean(others)) if others else float("nan"),
-            "stability": rank_correlation(values, disturbed[name]),
-            "reliable": bool(
-                values.max() > 0
-                and random[0] - deletion > LEAST_GAIN
-                and insertion - random[1] > LEAST_GAIN
-            ),
+            "stability": stability,
+            "reliable": reliable,
         }
     return figures
 
 
-def describe_trust(figures: dict[str, float | bool]) -> str:
+def describe_trust(figures: Mapping[str, float | bool | None], sign: str) -> str:
     """The trust figures as sentences."""
+    agreement, stability = float(figures["agreement"] or 0), float(figures["stability"] or 0)
     if figures["reliable"]:
         start = (
             "Checked: blurring the marked places weakens the evidence more than blurring random "
             "ones, and showing only them brings it back sooner."
+        )
+    elif figures["reliable"] is None:
+        start = (
+            "Not tested: the test is to blur the marked places, but a blurred face looks pasted in "
+            "itself."
+        )
+    elif sign == "pasted":
+        start = (
+            "Not reliable here: another map comes out when the face is mirrored, shifted or "
+            "re-encoded. Do not draw conclusions from this map."
         )
     else:
         start = (
             "Not reliable here: the marked places matter to the network no more than random ones. "
             "Do not draw conclusions from this map."
         )
-    agreement, stability = float(figures["agreement"]), float(figures["stability"])
     close = "agree" if agreement > 0.6 else "agree in part" if agreement > 0.3 else "disagree"
     steady = "hardly changes" if stability > 0.8 else "changes"
-    return f"{start} The other methods {close}; the map {steady} under faint noise."
+    return (
+        f"{start} The other methods {close}; the map {steady} when the face is mirrored, or "
+        "shifted and re-encoded."
+    )
