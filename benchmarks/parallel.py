@@ -1,6 +1,6 @@
 """One process against two, and against two workers of Ray: how fast, and whether the result is one.
 
-    python -m benchmarks.parallel prepare CLIPS [--each 6] [--key-frames 8]
+    python -m benchmarks.parallel prepare CLIPS [--each 24] [--key-frames 16]
     python -m benchmarks.parallel train INDEX [--recipe NAME] [--steps 10]
 
 `prepare` cuts the faces of the smallest clips in CLIPS/real and CLIPS/fake; the result is the same
@@ -24,7 +24,6 @@ from benchmarks.tables import print_head, print_row
 from detector.training.datasets import prepare, read_index, write_index
 from detector.training.recipes import RECIPES
 from detector.video import CLIP_SUFFIXES
-from detector.workers import map_jobs
 
 WORKERS = 2
 FEW = {"train": 1000, "val": 200}  # faces of a split that are learned from and measured on
@@ -45,20 +44,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def _wait(number: int) -> int:
-    """A job that takes a moment, so that every worker gets one and imports the project."""
-    time.sleep(1)
-    return number
-
-
 def cut(clips: Path, each: int, key_frames: int) -> None:
     """`prepare` in one process, in two, and on two workers of Ray."""
     import ray
 
-    began = time.perf_counter()
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
-    list(map_jobs(_wait, range(2 * WORKERS), ray=True))
-    started = time.perf_counter() - began
     ways = {
         "one process": {"workers": 1},
         f"{WORKERS} processes": {"workers": WORKERS},
@@ -67,20 +57,27 @@ def cut(clips: Path, each: int, key_frames: int) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         link_smallest(clips, folder / "clips", each)
-        print_head("way", "seconds", "crops", "crops a minute", "same files as one process")
+        print_head(
+            "way", "crops", "seconds", "of them until the first clip", "crops a minute after that",
+            "same files as one process",
+        )  # fmt: skip
         first: dict[str, bytes] = {}
         for number, (name, options) in enumerate(ways.items()):
             out = folder / str(number)
             began = time.perf_counter()
-            rows, _ = prepare("folder", folder / "clips", out, key_frames=key_frames, **options)
-            seconds = time.perf_counter() - began
+            times: list[float] = []
+            rows, _ = prepare(
+                "folder", folder / "clips", out, key_frames=key_frames,
+                progress=lambda *_, times=times: times.append(time.perf_counter()), **options,
+            )  # fmt: skip
             files = contents(out)
             first = first or files
+            share = (len(times) - 1) / len(times)
             print_row(
-                name, f"{seconds:.0f}", str(len(rows)), f"{60 * len(rows) / seconds:.0f}",
+                name, str(len(rows)), f"{times[-1] - began:.0f}", f"{times[0] - began:.0f}",
+                f"{60 * share * len(rows) / (times[-1] - times[0]):.0f}",
                 "yes" if files == first else "no",
             )  # fmt: skip
-    print(f"\nTo start Ray and its workers took {started:.0f} s, which are not counted above.")
     ray.shutdown()
 
 
@@ -178,8 +175,8 @@ def main() -> None:
     tables = parser.add_subparsers(dest="table", required=True)
     prepared = tables.add_parser("prepare")
     prepared.add_argument("clips", type=Path)
-    prepared.add_argument("--each", type=int, default=6)
-    prepared.add_argument("--key-frames", type=int, default=8)
+    prepared.add_argument("--each", type=int, default=24)
+    prepared.add_argument("--key-frames", type=int, default=16)
     trained = tables.add_parser("train")
     trained.add_argument("index", type=Path)
     trained.add_argument("--recipe", default="faces-plain_cnn")

@@ -43,7 +43,7 @@ from detector.training.runs import start_network, thin_out
 from detector.training.sequence import group_videos
 from detector.training.train import TrainSettings, freeze, set_train_mode, weighted_loss
 from detector.video import read_image
-from detector.weights import load_detector
+from detector.weights import load_detector, read_metadata
 
 SEEDS = range(5)
 FAKES = 50, 83, 90, 95  # in a hundred: 1:1, 1:5, 1:9, 1:19
@@ -344,7 +344,12 @@ def figures(index: Path, weights: Sequence[Path], split: str, leaky: bool, most:
         "answer", "accuracy", "balanced accuracy", "AUC", "real: right, wrong", "fake: right, wrong"
     )
     answers = {"always fake": np.ones(len(rows))}
-    answers |= {path.parent.name: score_faces(path, faces) for path in weights}
+    for path in weights:
+        name, logits = path.parent.name, score_faces(path, faces)
+        answers[name] = logits
+        odds = odds_taken_out(path)
+        if odds:
+            answers[f"{name}, at the classes' odds"] = logits + odds
     for name, logits in answers.items():
         (right, alarms), (missed, found) = metrics.confusion(labels, logits > 0)
         print_row(
@@ -359,6 +364,15 @@ def score_faces(weights: Path, faces: Sequence[Image]) -> np.ndarray:
     detector = load_detector(weights=weights, device="cpu")
     parts = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
     return np.concatenate([detector.score(part) for part in parts])
+
+
+def odds_taken_out(weights: Path) -> float:
+    """What class weights took from every logit: the logarithm of fakes per real face; 0 without."""
+    training = read_metadata(weights)["training"]
+    recipe = training.get("recipe")
+    if not isinstance(recipe, dict) or not recipe.get("weighted") or "real" not in training:
+        return 0.0
+    return float(np.log(training["fake"] / training["real"]))
 
 
 def _with_share(right: int, wrong: int) -> str:

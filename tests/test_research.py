@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -143,11 +144,17 @@ def test_figures_of_a_checkpoint_stand_beside_always_fake(
     def score(weights: Path, faces: Sequence[np.ndarray]) -> np.ndarray:
         return np.array([face.mean() - 150 for face in faces])
 
+    training: dict[str, Any] = {"recipe": {"weighted": True}, "real": 1, "fake": 5}
     monkeypatch.setattr(research, "score_faces", score)
+    monkeypatch.setattr(research, "read_metadata", lambda path: {"training": training})
     research.figures(tmp_path, [tmp_path / "mine" / "best.safetensors"], "all", False, 100)
     said = capsys.readouterr().out
-    always, mine = said.splitlines()[-2:]
+    always, mine, moved = said.splitlines()[-3:]
     assert always.startswith("| always fake | 0.833 (")
     assert "| 0, 2 (0% to 66% right) | 10, 0 (72% to 100% right) |" in always
     assert mine.startswith("| mine | 1.000 (1.000 to 1.000) | 1.000")
     assert "| 2, 0 (34% to 100% right) |" in mine
+    assert moved.startswith("| mine, at the classes' odds | 1.000 (1.000 to 1.000) |")
+    assert research.odds_taken_out(tmp_path) == pytest.approx(np.log(5))
+    training["recipe"] = "mixed"  # older checkpoints only name it
+    assert research.odds_taken_out(tmp_path) == 0
