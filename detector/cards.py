@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from detector import texts
 from detector.lanes import SHOWN
 from detector.records import Label, Scan, Statement, Verdict, show_probability
-from detector.stress import Trial
+from detector.stress import Trial, unsettles
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def holds_line(answer: Answer, language: str) -> str:
     same = sum(t.label is found.verdict.label for t in altered)
     if answer.label is not found.verdict.label:
         names = [
-            texts.say(language, f"trial_{t.name}")
-            for t in altered
-            if t.label is not found.verdict.label
+            texts.say(language, f"trial_{t.name}") for t in altered if unsettles(t, found.verdict)
         ]
         label = texts.label_text(language, found.verdict.label)
         return texts.say(language, "holds_no", label=label, altered=", ".join(names))
     if same == len(altered):
         return texts.say(language, "holds_yes", total=len(altered))
+    if found.verdict.label is Label.MANIPULATED:  # only hard compression is excused
+        return texts.say(language, "holds_but_hard", same=same, total=len(altered))
     return texts.say(language, "holds_doubt", same=same, total=len(altered))
 
 

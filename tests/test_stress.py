@@ -1,12 +1,13 @@
 """The stress test, with a detector that looks at nothing but the shape and side of its crops."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from detector.records import Calibration, Face, FaceScore, Label, Person, PersonVerdict, Verdict
-from detector.stress import TRIALS, stress
+from detector.stress import HARD, TRIALS, stress
 
 CALIBRATION = Calibration(lower=0.3, upper=0.7, calibrated=True)
 MANIPULATED = Verdict(Label.MANIPULATED, 0.99, (0.9, 1.0), ("why",), person=1)
@@ -49,6 +50,33 @@ def test_a_verdict_that_flips_becomes_inconclusive_and_says_when() -> None:
     assert verdict.label is Label.INCONCLUSIVE
     assert verdict.reasons[0].endswith("altered: half the size.")
     assert verdict.reasons[1:] == MANIPULATED.reasons
+
+
+@pytest.mark.parametrize(("half", "label"), [(0.72, Label.MANIPULATED), (0.68, Label.INCONCLUSIVE)])
+def test_a_verdict_holds_as_long_as_the_median_stays_beyond_the_threshold(
+    half: float, label: Label
+) -> None:
+    """An interval around 0.72 would reach below the threshold of 0.7."""
+    logit = float(np.log(half / (1 - half)))
+    trials, verdict = stress(found(), Watching(lambda image: logit if len(image) < 40 else 5.0))
+    (halved,) = [t for t in trials if t.name == "half the size"]
+    assert halved.probability == pytest.approx(half)
+    assert halved.label is label
+    assert verdict.label is label
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(5.0, Label.MANIPULATED), (-5.0, Label.INCONCLUSIVE)]
+)
+def test_hard_compression_may_weaken_the_evidence_of_manipulation_but_not_add_to_it(
+    before: float, after: Label, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRIALS, HARD, lambda crops: [crop[:20, :20] for crop in crops])
+    first = Label.MANIPULATED if before > 0 else Label.NO_SIGNS
+    scanned = found(replace(MANIPULATED, label=first))
+    trials, verdict = stress(scanned, Watching(lambda image: 0.0 if len(image) == 20 else before))
+    assert {t.name for t in trials if t.label is Label.INCONCLUSIVE} == {HARD}
+    assert verdict.label is after
 
 
 def test_each_trial_alters_the_crops_as_it_says() -> None:
