@@ -48,14 +48,14 @@ def test_methods_count_the_maps_that_pass_and_correlate_them(
     face = make_face(0)
     ramp = np.outer(np.ones(64), np.linspace(0, 1, 64)).astype(np.float32)
     good = {"deletion": 0.2, "deletion_random": 0.5, "insertion": 0.7, "insertion_random": 0.5,
-            "stability": 0.9, "reliable": True}  # fmt: skip
+            "reliable": None}  # fmt: skip
     maps = {method: Heatmap(method, face, ramp, good) for method in PAPER}
-    maps["gradcam"] = replace(maps["gradcam"], values=1 - ramp, trust=good | {"reliable": False})
+    maps["gradcam"] = replace(maps["gradcam"], values=1 - ramp, trust=good | {"deletion": 0.6})
     fakes = [LabelledClip(Path("a.mp4"), True, "blended", "d", "m", "g")]
     research_clips.print_trust(fakes, [maps])
     research_clips.print_agreement(fakes, [maps])
     said = capsys.readouterr().out
-    assert "| SmoothGrad | 1 of 1 (21% to 100%) | +0.300 | +0.200 | 0.90 | 0 |" in said
+    assert "| SmoothGrad | 1 of 1 (21% to 100%) | +0.300 | +0.200 | 0 |" in said
     assert "| Grad-CAM | 0 of 1 (0% to 79%) |" in said
     smooth = next(line for line in said.splitlines() if line.startswith("| SmoothGrad |  |"))
     assert smooth == (
