@@ -5,10 +5,11 @@
 FACES is a folder of real faces. Prints five tables, of the sign "pasted": speed as a ratio to one
 forward pass; rank correlation of each map with that of the network whose weights were randomised
 layer by layer, from the last to the first (Adebayo et al., 2018: it must fall); on forgeries whose
-altered pixels and whose genuine twins are known, how often a map passes the deletion and insertion
-test by the twin's pixels and by blurring, and how stable it is; how well each method points at the
-altered pixels, beside random maps, the face's centre, and occlusion and LIME over superpixels; and
-how far the methods agree with one another. --only twins prints the third alone.
+altered pixels are known and whose genuine twins are not suspected, how often a map passes the
+deletion and insertion test by the twin's pixels and by blurring, and how stable it is; how well
+each method points at the altered pixels, beside random maps, the face's centre, and occlusion and
+LIME over superpixels; and how far the methods agree with one another. --only twins prints the third
+alone.
 """
 
 import argparse
@@ -169,14 +170,18 @@ def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
 
 
 def find_forgeries(
-    detector: Detector, forger: Forger, wanted: int
+    detector: Detector, forger: Forger, wanted: int, *, cleared: bool = False
 ) -> Iterator[tuple[int, Sample, Sample, np.ndarray]]:
-    """(number, genuine twin, forgery, altered pixels) of forgeries that the detector finds."""
+    """(number, genuine twin, forgery, altered pixels) of forgeries that the detector finds.
+
+    With `cleared`, only those whose twin it does not suspect.
+    """
     found = 0
     for number in range(wanted * 20):
         twin, fake = forger.pair(number, (77, number))
         mask = fake.mask > 0.5 * max(float(fake.mask.max()), 1e-6)
-        if 0.01 < mask.mean() < 0.5 and detector.score([fake.image])[0] >= 0:
+        suspected, innocent = detector.score([fake.image, twin.image]) * (1, -1)
+        if 0.01 < mask.mean() < 0.5 and suspected >= 0 and (innocent > 0 or not cleared):
             found += 1
             yield number, twin, fake, mask
         if found == wanted:
@@ -196,7 +201,7 @@ def twins(detector: Detector, forger: Forger, wanted: int) -> None:
     def draw(crop: np.ndarray) -> dict[str, np.ndarray]:
         return {n: METHODS[n](detector.network, detector.prepare([crop]))[0] for n in PAPER}
 
-    for _, twin, fake, _ in find_forgeries(detector, forger, wanted):
+    for _, twin, fake, _ in find_forgeries(detector, forger, wanted, cleared=True):
         genuine, picture = detector.prepare([twin.image, fake.image])
         side = picture.shape[-1]
         true = cv2.resize(fake.mask, (side, side)).astype(np.float32)
