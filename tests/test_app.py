@@ -340,6 +340,11 @@ def test_models_without_weights_cannot_be_chosen() -> None:
     assert any("Xception" in title for title in detectors.list_missing())
 
 
+def heed_interrupts() -> None:
+    """Undo that a shell's background jobs ignore Ctrl-C, which the processes they start inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_it_stops_quietly_amid_a_map() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -347,6 +352,7 @@ def test_it_stops_quietly_amid_a_map() -> None:
     app = subprocess.Popen(
         [sys.executable, "app.py", "--no-browser", "--port", str(port)],
         cwd=EXAMPLES.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     try:
         assert app.stdout is not None
