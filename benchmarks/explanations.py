@@ -26,6 +26,7 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from benchmarks.tables import print_head, print_row
 from detector.architectures import Network, OneSign
 from detector.heatmaps import METHODS, PAPER, explain_all
 from detector.heatmaps.base import frozen
@@ -221,12 +222,11 @@ def twins(detector: Detector, forger: Forger, wanted: int) -> None:
             figures.setdefault(name, []).append(
                 (by_twin, by_blur, float(np.mean(stable)) if stable else float("nan"))
             )
-    print("| map | passes by the twin's pixels | passes by blurring | stability |")
-    print("|---|---|---|---|")
+    print_head("map", "passes by the twin's pixels", "passes by blurring", "stability")
     for name, rows in figures.items():
         by_twin, by_blur, stability = np.mean(rows, axis=0)
         shown = "" if np.isnan(stability) else f"{stability:.2f}"
-        print(f"| {name} | {by_twin:.2f} | {by_blur:.2f} | {shown} |", flush=True)
+        print_row(name, f"{by_twin:.2f}", f"{by_blur:.2f}", shown)
     print()
 
 
