@@ -13,7 +13,6 @@ from typing import Any
 from detector.cards import Answer
 from detector.errors import UserError, as_user_error, printable
 from detector.evidence import Maps, telling_faces
-from detector.fence import decoder_pool
 from detector.page import compare_page, full_json, stress_json, write_report
 from detector.pipeline import scan
 from detector.records import Scan, Verdict
@@ -72,8 +71,6 @@ def scan_files(
     """
     if folder is not None:
         check_writable(folder)
-    if not ray:
-        decoder_pool().warm_up()  # in the background, while the network loads
     _load(settings)  # raises an error of the model once, not for each file
     found = [clip for name in given for clip in find_clips(name)]
     names = shorten_names([path for path, _ in found])

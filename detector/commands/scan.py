@@ -45,9 +45,10 @@ def run(options: Options) -> int:
             )
     with Bar("") as progress:
         progress("loading", 0.0)
-        from detector.fence import decoder_pool
+        if not options.ray:
+            from detector.fence import decoder_pool
 
-        decoder_pool().warm_up()  # it loads its libraries while this process loads torch
+            decoder_pool().warm_up()  # it loads its libraries while this process loads torch
         from detector.archive import scan_files
         from detector.report import to_text
 
