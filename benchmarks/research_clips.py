@@ -78,7 +78,7 @@ def judge_ways(
         id(face): made
         for start in range(0, len(fit), detector.batch)
         for part in [fit[start : start + detector.batch]]
-        for face, made in zip(part, detector.answer([f.crop for f in part]), strict=True)
+        for face, made in zip(part, detector.score_signs([f.crop for f in part]), strict=True)
     }
     nothing = np.zeros(0)
     return {

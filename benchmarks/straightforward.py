@@ -118,7 +118,7 @@ class Straightforward:
     def score(self, crop: Image) -> np.ndarray:
         """One face's logits, (1, signs)."""
         with torch.inference_mode():
-            return self.network.answer(self.detector.prepare([crop])).numpy()
+            return self.network.logits(self.detector.prepare([crop])).numpy()
 
 
 def read_exactly(path: Path, indices: Sequence[int]) -> list[Image]:

@@ -63,7 +63,7 @@ class KnownAnswer:
             raise OutdatedError
         return found
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+    def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The kept logits; raises OutdatedError for another number of crops."""
         if len(crops) != len(self.logits):
             raise OutdatedError

@@ -155,18 +155,18 @@ class Network(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The largest logit of each picture over the signs, (n,)."""
-        return self.answer(pictures).amax(1)
+        return self.logits(pictures).amax(1)
 
-    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+    def logits(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits, (n, signs)."""
         if self.texture_head is not None:
-            logits, textures = self.answer_with_textures(pictures, self.architecture.textures)
+            logits, textures = self.logits_and_textures(pictures, self.architecture.textures)
             return logits + self.texture_head(textures)
         if self.architecture.contrast is None:
             return self.features(pictures)
         return self.read(self.locate(pictures))[:, None]
 
-    def answer_with_textures(
+    def logits_and_textures(
         self, pictures: torch.Tensor, stages: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone's logits, (n, signs), and its textures, (n, 2 x channels).
@@ -262,7 +262,7 @@ class SequenceNetwork(Network):
         parts = features.split(lengths.tolist())
         return torch.cat([self.judge(part[None])[0] for part in parts])
 
-    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+    def logits(self, pictures: torch.Tensor) -> torch.Tensor:
         """The logits of one person's pictures, (n, 1)."""
         return self(pictures)[:, None]
 
@@ -294,7 +294,7 @@ class InContext(Network):
         )
         return self.network.judge(whole).mean(1)
 
-    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+    def logits(self, pictures: torch.Tensor) -> torch.Tensor:
         """The same logits, (n, 1)."""
         return self(pictures)[:, None]
 
@@ -307,9 +307,9 @@ class OneSign(Network):
         super().__init__(network.architecture, network.backbone)
         self.network, self.number = network, number
 
-    def answer(self, pictures: torch.Tensor) -> torch.Tensor:
+    def logits(self, pictures: torch.Tensor) -> torch.Tensor:
         """The sign's logits, (n, 1)."""
-        return self.network.answer(pictures)[:, self.number, None]
+        return self.network.logits(pictures)[:, self.number, None]
 
 
 def build_network(

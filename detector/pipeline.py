@@ -138,24 +138,24 @@ def _score(
 
     A recurrent network gets one person's faces at a time.
     """
-    each = [[face for face in person.faces if face.unfit is None] for person in people]
-    fit = [face for faces in each for face in faces]
+    batches = [[face for face in person.faces if face.unfit is None] for person in people]
+    fit = [face for faces in batches for face in faces]
     if not detector.in_sequence:
-        each = [fit[at : at + detector.batch] for at in range(0, len(fit), detector.batch)]
+        batches = [fit[at : at + detector.batch] for at in range(0, len(fit), detector.batch)]
 
-    def answer(faces: list[Face]) -> np.ndarray:
-        return detector.answer([f.crop for f in faces], mirror=settings.mirror)
+    def score(faces: list[Face]) -> np.ndarray:
+        return detector.score_signs([f.crop for f in faces], mirror=settings.mirror)
 
-    answers: list[np.ndarray] = []
-    for made in map_on_threads(answer, each, settings.threads or count_cores()):
-        answers += list(made)
-        progress("scores", len(answers) / max(1, len(fit)))
-    shares, at = [], 0
+    logits: list[np.ndarray] = []
+    for made in map_on_threads(score, batches, settings.threads or count_cores()):
+        logits += list(made)
+        progress("scores", len(logits) / max(1, len(fit)))
+    by_person, start = [], 0
     for person in people:
-        count = sum(face.unfit is None for face in person.faces)
-        shares.append(np.array(answers[at : at + count]))
-        at += count
-    return judge_people(people, shares, detector.calibration)
+        end = start + sum(face.unfit is None for face in person.faces)
+        by_person.append(np.array(logits[start:end]))
+        start = end
+    return judge_people(people, by_person, detector.calibration)
 
 
 @dataclass(frozen=True)

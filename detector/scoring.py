@@ -80,7 +80,7 @@ class Scorer(Protocol):
     def in_sequence(self) -> bool: ...  # noqa: D102
     @property
     def batch(self) -> int: ...  # noqa: D102
-    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray: ...  # noqa: D102
+    def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Detector:
 
     def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The largest logit of each crop over the signs, (n,)."""
-        return self.answer(crops, mirror=mirror).max(1)
+        return self.score_signs(crops, mirror=mirror).max(1)
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+    def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The logits, (n, signs); with `mirror`, averaged with those of the mirrored crops."""
         if not crops:
             return np.zeros((0, len(self.network.architecture.signs)), np.float32)
@@ -131,9 +131,9 @@ class Detector:
         for start in range(0, len(crops), batch):
             pictures = self.prepare(crops[start : start + batch])
             with torch.inference_mode(), autocast(self.device):
-                made = self.network.answer(pictures).float()
+                made = self.network.logits(pictures).float()
                 if mirror:
-                    made = (made + self.network.answer(pictures.flip(3)).float()) / 2
+                    made = (made + self.network.logits(pictures.flip(3)).float()) / 2
             logits.append(made.cpu().numpy())
         return np.concatenate(logits)
 
@@ -197,13 +197,13 @@ class Ensemble:
 
     def score(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The largest mean logit of each crop over the signs, (n,)."""
-        return self.answer(crops, mirror=mirror).max(1)
+        return self.score_signs(crops, mirror=mirror).max(1)
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+    def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """The mean of the members' calibrated logits, (n, signs)."""
         return np.mean(
             [
-                m.answer(crops, mirror=mirror) / m.calibration.temperature + m.calibration.bias
+                m.score_signs(crops, mirror=mirror) / m.calibration.temperature + m.calibration.bias
                 for m in self.members
             ],
             axis=0,

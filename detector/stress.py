@@ -87,7 +87,7 @@ def stress(
     judged = count_judged([len(p.scores) for p in found.people])
 
     def try_on(name: str, crops: list[Image]) -> Trial:
-        middle, _, _ = median_probability(detector.answer(crops), found.calibration)
+        middle, _, _ = median_probability(detector.score_signs(crops), found.calibration)
         return Trial(name, middle, choose_label((middle, middle), found.calibration, judged))
 
     trials = [try_on("as it is", crops)]

@@ -66,7 +66,7 @@ def test_a_loaded_detector_has_folded_norms_and_the_same_logits() -> None:
     assert _count_norms(folded) == 0 < _count_norms(learned)
     pictures = torch.rand(2, 3, 260, 260)
     with torch.inference_mode():
-        assert torch.allclose(folded.answer(pictures), learned.answer(pictures), atol=1e-3)
+        assert torch.allclose(folded.logits(pictures), learned.logits(pictures), atol=1e-3)
 
 
 def _count_norms(network: nn.Module) -> int:

@@ -240,7 +240,7 @@ def test_a_network_with_one_sign_is_extended_to_two(checkpoint: Path) -> None:
     assert two.architecture.signs == SIGNS
     pictures = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        answers = two.eval().answer(pictures)
+        answers = two.eval().logits(pictures)
         torch.testing.assert_close(answers[:, 0], one.eval()(pictures))
     assert not torch.equal(answers[:, 0], answers[:, 1])
 

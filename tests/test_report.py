@@ -65,7 +65,7 @@ def test_processors_with_bf16_and_without_agree_within_what_verify_tolerates(
     answers = []
     for half in (False, True):
         monkeypatch.setattr(scoring, "has_fast_half", lambda _, half=half: half)
-        answers.append(detector.answer(crops))
+        answers.append(detector.score_signs(crops))
     assert not np.array_equal(*answers)
     for part in ([0], [1], [2], [3], [0, 1, 2, 3]):
         one, other = (median_probability(a[part], detector.calibration) for a in answers)

@@ -19,7 +19,7 @@ class Watching:
     def __init__(self, judge) -> None:
         self.judge, self.seen = judge, []
 
-    def answer(self, crops, *, mirror: bool = False) -> np.ndarray:
+    def score_signs(self, crops, *, mirror: bool = False) -> np.ndarray:
         self.seen.append(crops)
         return np.array([[self.judge(crop)] for crop in crops])
 

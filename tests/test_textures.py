@@ -53,7 +53,7 @@ def _drawn_logits(network: Network, index: Path, kind: str) -> np.ndarray:
     crops = np.stack([cv2.resize(crop_face(index, row, MARGIN), (side, side)) for row in rows])
     with torch.inference_mode():
         pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-        return network.answer(pictures)[:, DRAWN].numpy()
+        return network.logits(pictures)[:, DRAWN].numpy()
 
 
 def test_a_texture_head_tells_drawn_faces_that_the_backbone_does_not(index: Path) -> None:
@@ -70,12 +70,12 @@ def test_a_new_texture_head_adds_nothing() -> None:
     pictures = torch.rand(2, 3, 64, 64)
     network = _network()
     with torch.inference_mode():
-        before = network.answer(pictures)
+        before = network.logits(pictures)
         network.add_texture_head(2)
-        torch.testing.assert_close(network.answer(pictures), before)
+        torch.testing.assert_close(network.logits(pictures), before)
         assert network.texture_head is not None
         network.texture_head.bias[1] = 1.0
-        torch.testing.assert_close(network.answer(pictures)[:, 1], before[:, 1] + 1)
+        torch.testing.assert_close(network.logits(pictures)[:, 1], before[:, 1] + 1)
 
 
 def test_textures_are_means_and_deviations_of_the_first_stages() -> None:
@@ -84,7 +84,7 @@ def test_textures_are_means_and_deviations_of_the_first_stages() -> None:
     for stage in network.backbone.blocks[:2]:  # type: ignore[index]
         stage.register_forward_hook(lambda module, given, made: maps.append(made))
     with torch.inference_mode():
-        _, textures = network.answer_with_textures(torch.rand(1, 3, 64, 64), 2)
+        _, textures = network.logits_and_textures(torch.rand(1, 3, 64, 64), 2)
     expected = [f(m.double()) for m in maps for f in (_means, _deviations)]
     torch.testing.assert_close(textures.double(), torch.cat(expected, 1), atol=1e-5, rtol=1e-4)
 

@@ -189,7 +189,7 @@ def _of_one_sign(
     """(detector restricted to one sign, that sign); by default the sign with the larger logit."""
     signs = detector.calibration.signs
     if sign is None:
-        sign = signs[int(detector.answer([face.crop], mirror=False)[0].argmax())]
+        sign = signs[int(detector.score_signs([face.crop], mirror=False)[0].argmax())]
     if sign not in signs:
         raise UserError(
             "bad_setting", f"This network looks for signs of {', '.join(signs)}, not {sign!r}."

@@ -82,7 +82,7 @@ def seconds_to_score(model: str, crops: Sequence[Image], mirror: bool) -> int:
 @spaces.GPU(duration=seconds_to_score)
 def compute_scores(model: str, crops: Sequence[Image], mirror: bool) -> np.ndarray:
     """Return the logits of crops. Of a scan, only this occupies the shared GPU."""
-    return DETECTORS.get(model).answer(crops, mirror=mirror)
+    return DETECTORS.get(model).score_signs(crops, mirror=mirror)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class SharedDetector:
             name, whole.info, whole.calibration, whole.margin, where, whole.in_sequence, whole.batch
         )
 
-    def answer(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
+    def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
         """Return the logits of crops, shape (n, signs)."""
         return compute_scores(self.name, list(crops), mirror)
 

@@ -139,7 +139,7 @@ def score_index(
     logits = np.zeros((len(rows), len(detector.calibration.signs)))
     for start, end in batch_bounds(len(rows), videos if detector.in_sequence else None):
         progress("crops", start / len(rows))
-        logits[start:end] = detector.answer(
+        logits[start:end] = detector.score_signs(
             [read_image(folder / row.crop) for row in rows[start:end]]
         )
     scores = []

@@ -76,7 +76,7 @@ def score_sources(
         progress("clips", number / len(videos))
         crops = [crop_face(folder, row, detector.margin) for row in video]
         first = video[0]
-        logits = detector.answer(crops, mirror=False)
+        logits = detector.score_signs(crops, mirror=False)
         scores.append(SourceScore(first.dataset, first.kind, first.group, first.video, logits))
     return scores
 

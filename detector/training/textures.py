@@ -155,5 +155,5 @@ def _read_textures(network: Network, crops: Sequence[Image]) -> tuple[np.ndarray
     """The backbone's logits and textures of a few crops."""
     pictures = crops_to_tensor(crops, network.architecture.side, torch.device("cpu"))
     with torch.inference_mode():
-        logits, textures = network.answer_with_textures(pictures, STAGES)
+        logits, textures = network.logits_and_textures(pictures, STAGES)
     return logits.numpy(), textures.numpy().astype(np.float64)

@@ -321,7 +321,7 @@ class _Run:
         if settings.per_cell_loss:
             self.model = _Part(self.network, Network.locate)
         elif len(network.architecture.signs) > 1:
-            self.model = _Part(self.network, Network.answer)
+            self.model = _Part(self.network, Network.logits)
         if process.count > 1:
             self.model = DistributedDataParallel(self.model)
         if settings.compiled:
@@ -510,7 +510,7 @@ def measure(
             if validation.sign is None:
                 made = network(pictures)
             else:
-                made = network.answer(pictures)[:, validation.sign]
+                made = network.logits(pictures)[:, validation.sign]
             logits.append(made.float().cpu().numpy())
     scores, labels = np.concatenate(logits), validation.labels
     if groups is not None:
