@@ -35,6 +35,11 @@ def set_up(parser: argparse.ArgumentParser) -> None:
         "--leaky", action="store_true",
         help="split crops at random, as several papers did: frames of a video are in both splits",
     )  # fmt: skip
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE",
+        help="for recipes on labelled faces: a checkpoint whose probabilities are learned besides "
+        "the labels (knowledge distillation)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="number of steps, in place of the recipe's"
@@ -122,6 +127,10 @@ def _train(options: Options, recipe: "Recipe", progress: Progress) -> Path:
         raise UserError("bad_setting", "This recipe also needs portraits: --faces DIR.")
     if not recipe.mixed and len(options.data) > 1:
         raise UserError("bad_setting", "This recipe takes one folder: --data DIR.")
+    if options.teacher and not recipe.labelled:
+        raise UserError("bad_setting", "Only a recipe on labelled faces can have a --teacher.")
+    if options.teacher and not options.teacher.is_file():
+        raise UserError("missing_file", f"There is no weights file {options.teacher}.")
     data, out = options.data, options.out
     common = {
         "start": options.start, "device": choose_device(options.device), "resume": options.resume,
@@ -132,5 +141,7 @@ def _train(options: Options, recipe: "Recipe", progress: Progress) -> Path:
             recipe, options.faces, data, out, left_out=options.leave_out, **common
         )
     if recipe.labelled:
-        return train_from_labels(recipe, data[0], out, leaky=options.leaky, **common)
+        return train_from_labels(
+            recipe, data[0], out, leaky=options.leaky, teacher=options.teacher, **common
+        )
     return train_from_faces(recipe, data[0], out, **common)

@@ -236,7 +236,7 @@ def _shared_columns(source: Source, key: str) -> Row:
     return Row(
         crop="", fake=int(source.fake), video=key, group="+".join(source.people),
         dataset=source.dataset, method=source.method, split=source.split or "train",
-        frame=0, time=0.0, width=0,
+        frame=0, time=0.0, width=0, kind=source.kind,
     )  # fmt: skip
 
 

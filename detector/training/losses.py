@@ -18,7 +18,7 @@ def weighted_loss(
 
     Args:
         logits: (n,).
-        labels: (n,), 0 for real, 1 for fake.
+        labels: (n,), 0 for real, 1 for fake; with a teacher, between them.
         weights: of real and of fake samples.
         smoothing: how far the targets lie from 0 and 1.
         focal: exponent of the focal loss; 0 gives plain cross-entropy.

@@ -170,6 +170,11 @@ def crop_face(folder: Path, row: Row, margin: float) -> Image:
     return cut(image, square_around(box_of(row, image), margin))
 
 
+def read_face(folder: Path, row: Row, margin: float) -> Image:
+    """Read the face of a row: cropped with a margin if its box is known, else as it is."""
+    return crop_face(folder, row, margin) if row.right else read_image(folder / row.crop)
+
+
 def _group_by_clip(rows: Sequence[Row]) -> Clips:
     sets = _group_by_dataset_and(lambda row: row.video, rows)
     return {dataset: list(clips.values()) for dataset, clips in sets.items()}

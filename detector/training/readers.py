@@ -36,6 +36,8 @@ class Source:
     """Width of the face in the video, pixels, if `path` is a face that was cut already."""
     original: str | None = None
     """Path of the original's face, if `path` is a cut face of a fake and the original is there."""
+    kind: str = ""
+    """The kind of fake, or real, if known."""
 
 
 Reader = Callable[[Path, list[str]], list[Source]]
@@ -198,9 +200,12 @@ def list_labelled(root: Path) -> Iterator[tuple[Path, bool, dict[str, str]]]:
 def read_folder(root: Path, complaints: list[str]) -> list[Source]:
     """Any folder with real/ and fake/, of videos or pictures, and optionally a manifest.tsv."""
     return [
-        Source(str(path), fake, facts["dataset"], facts["method"], (facts["group"],))
+        Source(
+            str(path), fake, facts["dataset"], facts["method"], (facts["group"],),
+            kind="" if facts["kind"] == "fake" else facts["kind"],
+        )
         for path, fake, facts in list_labelled(root)
-    ]
+    ]  # fmt: skip
 
 
 READERS: dict[str, Reader] = {

@@ -78,6 +78,21 @@ def _from_labels(architecture: str, reproduces: str, **changes: Any) -> Recipe:
     )
 
 
+def _distilled(architecture: str, steps: int, **changes: Any) -> Recipe:
+    """For `--teacher`: small pictures, and a rate that rises and falls within few steps."""
+    settings = TrainSettings(
+        architecture, steps=steps, batch=16, learning_rate=1e-3, ema_decay=0.95, dropout=0.1,
+        label_smoothing=0.0, workers=0, validate_every=steps,
+    )  # fmt: skip
+    return Recipe(
+        f"{architecture} on labelled faces at 96 pixels, with --teacher",
+        replace(settings, **changes),
+        side=96,
+        labelled=True,
+        margin=0.1,
+    )
+
+
 def _studies() -> dict[str, Recipe]:
     """One recipe for each question that the paper left open, to compare with `paper-xception`."""
     open_question = "nothing: a question the paper left open"
@@ -94,6 +109,11 @@ def _studies() -> dict[str, Recipe]:
     return studies
 
 
+DISTILLED = {
+    "xception": 210, "inception_resnet_v2": 180, "efficientnetv2_s": 250, "efficientnetv2_m": 130,
+    "densenet201": 210, "inception_v3": 320, "resnet50": 240,
+}  # fmt: skip
+"""Steps that take one core about seven minutes."""
 EMBEDDED: dict[str, Any] = {"steps": 6000, "learning_rate": 4e-4, "ema_decay": 0.998}
 PAPER = "cost-sensitive training on key-frame faces: "
 TEST: dict[str, Any] = {
@@ -176,6 +196,10 @@ RECIPES: dict[str, Recipe] = {
             batch=128, frozen=r"^backbone\.", learning_rate=1e-3,
         ),
         frames=16,
+    ),
+    **{f"distilled-{name}": _distilled(name, steps) for name, steps in DISTILLED.items()},
+    "distilled-inception_v3_rnn": replace(
+        _distilled("inception_v3_rnn", 200, batch=56, frozen=r"^backbone\."), frames=7
     ),
     **_studies(),
     "test": replace(_from_faces("test_efficientnet", **TEST), decoders=0),

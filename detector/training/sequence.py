@@ -8,7 +8,7 @@ import numpy as np
 from detector.faces import resize
 from detector.records import Image
 from detector.training.datasets import Row
-from detector.video import read_image
+from detector.training.mixture import read_face
 
 
 def group_videos(rows: Sequence[Row]) -> list[list[Row]]:
@@ -27,7 +27,9 @@ def draw_frames(rows: Sequence[Row], length: int, rng: np.random.Generator) -> l
     return [rows[number] for number in chosen]
 
 
-def read_sequence(rows: Sequence[Row], data: Path, side: int, mirrored: bool = False) -> Image:
-    """Read crops, (n, side, side, 3), all of them mirrored or none."""
-    crops = np.stack([resize(read_image(data / row.crop), side, side) for row in rows])
+def read_sequence(
+    rows: Sequence[Row], data: Path, side: int, margin: float, mirrored: bool = False
+) -> Image:
+    """Read faces, (n, side, side, 3), as `read_face` does, all of them mirrored or none."""
+    crops = np.stack([resize(read_face(data, row, margin), side, side) for row in rows])
     return np.ascontiguousarray(crops[:, :, ::-1]) if mirrored else crops

@@ -44,8 +44,8 @@ class TrainingSample(NamedTuple):
     crops: np.ndarray
     """(k, side, side, 3) uint8."""
     labels: np.ndarray
-    """(k,) float: 0 is real, 1 is fake; (1,) for a sequence. For a network with several signs, n
-    is a fake that shows the n-th sign."""
+    """(k,) float: 0 is real, 1 is fake, with a teacher between them; (1,) for a sequence. For a
+    network with several signs, n is a fake that shows the n-th sign."""
     mask_grid: np.ndarray | None = None
     """(k, cells, cells) float: the forged share of each cell's pixels, where it is known."""
 

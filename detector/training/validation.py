@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.faces import CROP_MARGIN, resize
+from detector.faces import CROP_MARGIN
 from detector.records import SIGNS
 from detector.training.datasets import Row
 from detector.training.decoders import Decoder
@@ -14,7 +14,6 @@ from detector.training.mixture import SIGN_OF, left_out_faces
 from detector.training.portraits import Portrait
 from detector.training.sequence import draw_frames, group_videos, read_sequence
 from detector.training.train import Validation
-from detector.video import read_image
 
 Pair = tuple[list[Sample], list[Sample]]
 """The frames of a genuine clip and of its forgery; one frame each for single crops."""
@@ -86,19 +85,25 @@ def validate_left_out(
 
 
 def validate_crops(
-    rows: Sequence[Row], split: str, data: Path, side: int, limit: int = 2000
+    rows: Sequence[Row], split: str, data: Path, side: int, margin: float, limit: int = 2000
 ) -> Validation | None:
     """At most `limit` crops of a split, at even steps; None if a class is missing."""
     chosen = [row for row in rows if row.split == split]
     chosen = chosen[:: max(1, len(chosen) // limit)]
     if len({row.fake for row in chosen}) < 2:
         return None
-    crops = np.stack([resize(read_image(data / row.crop), side, side) for row in chosen])
+    crops = read_sequence(chosen, data, side, margin)
     return Validation(crops, np.array([bool(row.fake) for row in chosen]))
 
 
 def validate_sequences(
-    rows: Sequence[Row], split: str, data: Path, side: int, length: int, limit: int = 200
+    rows: Sequence[Row],
+    split: str,
+    data: Path,
+    side: int,
+    margin: float,
+    length: int,
+    limit: int = 200,
 ) -> Validation | None:
     """At most `limit` videos of a split, at even steps; None if a class is missing."""
     videos = group_videos([row for row in rows if row.split == split])
@@ -109,7 +114,7 @@ def validate_sequences(
     chosen = [draw_frames(video, length, rng) for video in videos]
     counts = [len(video) for video in chosen]
     return Validation(
-        np.concatenate([read_sequence(video, data, side) for video in chosen]),
+        np.concatenate([read_sequence(video, data, side, margin) for video in chosen]),
         np.repeat([bool(video[0].fake) for video in chosen], counts),
         np.repeat(np.arange(len(chosen)), counts),
     )
