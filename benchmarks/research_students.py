@@ -119,7 +119,7 @@ class Measured:
         logits = []
         for video in self.videos:
             faces = [read_face(self.folder, row, margin) for row in video]
-            logits.append(np.median(strongest_sign(detector.answer(faces))))
+            logits.append(np.median(strongest_sign(detector.score_signs(faces))))
         return np.array(logits)
 
     def area(self, logits: np.ndarray, kinds: Sequence[str]) -> str:
