@@ -1,6 +1,6 @@
 """Synthetic clips, faces and rows of an index, with known answers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -155,6 +155,3 @@ def face_clip(count: int = 40) -> list[Image]:
     """The portrait seen by a moving camera, 400 x 300."""
     wide = cv2.copyMakeBorder(portrait(), 0, 0, 0, 100, cv2.BORDER_REPLICATE)
     return drift(wide, count, 400, 300, speed=1.2)
-
-
-Maker = Callable[[Path], Path]

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from clips import face_clip, write_clip
+from clips import face_clip, other_portrait, portrait, texture, write_clip
 
-from detector.architectures import build_network
+from detector.architectures import Network, build_network
 from detector.records import Calibration
 from detector.scoring import Detector
 from detector.training import metrics
@@ -35,14 +37,32 @@ def few_bootstrap_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "bootstrap", few)
 
 
+def random_network(name: str) -> Network:
+    """A network with random weights whose logits differ from picture to picture.
+
+    Those of a new network are all about 0: its batch norms have not seen a picture yet.
+    """
+    torch.manual_seed(0)
+    network = build_network(name)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    crops = [texture(number, 64, 64) for number in range(12)]
+    crops += [cv2.resize(image, (64, 64)) for image in (portrait(), other_portrait())]
+    pictures = np.stack(crops)
+    with torch.no_grad():
+        network.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255)
+    torch.nn.init.normal_(network.backbone.get_classifier().weight, std=0.1)
+    return network.eval()
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of timm's tiny test network, random but sound."""
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(
         path,
-        build_network("test_efficientnet"),
+        random_network("test_efficientnet"),
         margin=0.5,
         calibration=Calibration(1.0, 0.0, 0.3, 0.7, True, (-1.0, -0.5, 0.0, 0.5)),
         about={"licence": "none", "figures": {"AUC": 0.5}},

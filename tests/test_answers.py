@@ -17,7 +17,7 @@ from detector.pipeline import scan, scan_in_stages
 from detector.records import Label
 from detector.scoring import Detector
 from detector.settings import Settings
-from detector.stress import Trial, settle
+from detector.stress import Trial
 from detector.weights import resolve_weights
 
 TRIALS = (Trial("as it is", 0.9, Label.MANIPULATED), Trial("mirrored", 0.4, Label.INCONCLUSIVE))
@@ -90,9 +90,3 @@ def test_the_page_gives_a_kept_answer_at_once_and_says_so(
     assert "Worked out beforehand" in last["table"]["card"]
     assert "Being put to the test" not in last["table"]["card"]
     assert visit.entries[0].trials == TRIALS
-
-
-def test_a_verdict_that_does_not_hold_is_inconclusive(kept: tuple[Path, Any]) -> None:
-    verdict = replace(kept[1].verdict, label=Label.MANIPULATED)
-    assert settle(verdict, TRIALS).label is Label.INCONCLUSIVE
-    assert settle(verdict, TRIALS[:1]).label is Label.MANIPULATED

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from codes import raises_code
-from test_page import make_scan
+from scans import make_scan
 
 from detector.errors import UserError
 from detector.interface import checks

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_page import make_scan
+from scans import make_scan
 
 from detector.cards import Answer
 from detector.comparison import WELL, align_clips, pair_faces

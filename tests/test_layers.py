@@ -30,7 +30,7 @@ SOLE_IMPORTERS = {
 }
 
 
-def room_of(path: Path) -> str:
+def top_module_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
@@ -51,17 +51,17 @@ MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_down(path: Path) -> None:
-    own = ORDER.index(room_of(path))
+    own = ORDER.index(top_module_of(path))
     for name in imports_of(path):
         parts = name.split(".")
         if parts[0] == "detector" and len(parts) > 1 and not parts[1].startswith("__"):
             assert ORDER.index(parts[1]) <= own, f"{path.name} imports {name}"
         sole = SOLE_IMPORTERS.get(parts[0])
-        assert sole in (None, room_of(path)), f"{path.name} imports {parts[0]}"
+        assert sole in (None, top_module_of(path)), f"{path.name} imports {parts[0]}"
 
 
 def test_every_module_is_in_the_order() -> None:
-    assert {room_of(path) for path in MODULES} == set(ORDER)
+    assert {top_module_of(path) for path in MODULES} == set(ORDER)
 
 
 def test_contributing_shows_the_same_order() -> None:

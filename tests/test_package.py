@@ -55,3 +55,5 @@ def test_public_names() -> None:
     installed = detector.list_models(installed=True)
     assert "efficientnet_lite2" in installed
     assert set(installed) < set(detector.list_models())
+    with pytest.raises(AttributeError):
+        _ = detector.nothing

@@ -6,14 +6,15 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
-from clips import make_face, other_portrait, portrait, texture
+from clips import make_face, other_portrait, portrait
+from scans import make_scan
 
 from detector import texts
 from detector.cards import Answer, declared, verdict_card
@@ -29,49 +30,12 @@ from detector.evidence import describe_map, faces_page, frames_page, origin_page
 from detector.lanes import SHOWN, draw_lanes
 from detector.page import full_json, look_alike, to_page
 from detector.records import (
-    Calibration,
-    Curve,
-    FaceScore,
     Heatmap,
-    KeyFrame,
     Label,
-    ModelInfo,
-    Person,
-    PersonVerdict,
-    Provenance,
-    Scan,
     Statement,
-    Verdict,
-    VideoInfo,
 )
 from detector.stress import Trial
 from detector.texts import languages
-
-BOUNDS = Calibration(1.0, 0.0, 0.3, 0.7, True, (-1.0, -0.5, 0.0, 0.5))
-
-
-def make_scan(people: int = 1, frames: int = 12, probability: float = 0.9) -> Scan:
-    key_frames = tuple(KeyFrame(10 * n, 0.4 * n, 1.0, texture(n, 160, 120)) for n in range(frames))
-    judged = []
-    for number in range(people):
-        faces = tuple(replace(make_face(k.index), time=k.time) for k in key_frames)
-        share = probability * (1 - number / 20)
-        scores = tuple(FaceScore(f, 0.0, share - f.frame_index / 2000) for f in faces)
-        label = Label.MANIPULATED if share > 0.7 else Label.INCONCLUSIVE
-        verdict = Verdict(label, share, (share - 0.05, min(0.99, share + 0.05)), ())
-        judged.append(PersonVerdict(Person(number + 1, faces), scores, verdict))
-    still = frames == 1
-    top = replace(judged[0].verdict, person=1) if judged else None
-    none = Verdict(Label.NO_FACE, None, None, ())
-    times = np.array([k.time for k in key_frames])
-    return Scan(
-        video=VideoInfo("clip.mp4", 160, 120, Fraction(0 if still else 25), 0.0 if still else 5.0,
-                        frames, "h264", 0),
-        key_frames=key_frames, curve=Curve(times, np.ones(len(times))), people=tuple(judged),
-        verdict=top or none, model=ModelInfo("tiny", "path", "ab" * 32, True), calibration=BOUNDS,
-        settings={"key_frames": 32}, timings={}, warnings=(),
-        provenance=Provenance("cd" * 32, "absent", None, {}),
-    )  # fmt: skip
 
 
 def test_a_crowd_collapses_to_the_most_suspicious_and_says_so() -> None:
@@ -269,47 +233,7 @@ def test_schema_describes_the_json(detector: object, face_video: Path) -> None:
     for found in (scan(face_video, Settings(key_frames=4), detector=detector), make_scan(8)):
         tested = Answer(found, "a.mp4", (Trial("mirrored", 0.5, Label.NO_SIGNS),), found.verdict)
         report = full_json(tested, language="en", file="report.json")
-        check_against(report, schema, schema)
+        jsonschema.validate(report, schema)
         for spoilt in ({**report, "verdict": "real"}, {**report, "probability": 2}, {"schema": 1}):
-            with pytest.raises(AssertionError):
-                check_against(spoilt, schema, schema)
-
-
-KINDS = {
-    "object": dict, "array": list, "string": str, "number": (int, float), "integer": int,
-    "boolean": bool, "null": type(None),
-}  # fmt: skip
-
-
-def check_against(value: object, rule: dict, schema: dict) -> None:
-    """The part of JSON Schema that ours uses."""
-    if "$ref" in rule:
-        rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[1]]
-    if "oneOf" in rule:
-        fitting = 0
-        for option in rule["oneOf"]:
-            try:
-                check_against(value, option, schema)
-            except AssertionError:
-                continue
-            fitting += 1
-        assert fitting == 1
-        return
-    kinds = rule.get("type", list(KINDS))
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    assert any(isinstance(value, KINDS[kind]) for kind in kinds), (value, kinds)
-    assert value in rule.get("enum", [value])
-    if isinstance(value, dict):
-        assert set(rule.get("required", ())) <= set(value), set(rule["required"]) - set(value)
-        known = rule.get("properties", {})
-        if rule.get("additionalProperties") is False:
-            assert set(value) <= set(known), set(value) - set(known)
-        for name, part in value.items():
-            if name in known:
-                check_against(part, known[name], schema)
-    elif isinstance(value, list):
-        assert rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value))
-        for part in value:
-            check_against(part, rule.get("items", {}), schema)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        assert rule.get("minimum", value) <= value <= rule.get("maximum", value)
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(spoilt, schema)

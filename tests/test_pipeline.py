@@ -7,7 +7,6 @@ import pytest
 from clips import portrait, texture, write_clip
 from codes import raises_code
 
-import detector as unmask
 from detector.cards import Answer
 from detector.errors import UserError
 from detector.page import full_json, to_page, write_report
@@ -101,14 +100,6 @@ def test_page_escapes_what_the_clip_says(detector: Detector, tmp_path: Path) -> 
     page = to_page(found, report, {})
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;.mp4" in page
-
-
-def test_public_names() -> None:
-    assert unmask.scan is scan
-    assert unmask.Settings is Settings
-    assert callable(unmask.explain)
-    with pytest.raises(AttributeError):
-        _ = unmask.nothing
 
 
 def test_boxes_are_in_full_frame_pixels(detector: Detector, tmp_path: Path) -> None:

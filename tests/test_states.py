@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
+from scans import make_scan
 from test_app import CHROMIUM, FLAGS, browser_test
-from test_page import make_scan
 
 from detector import interface, texts
 from detector.cards import Answer

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-from test_page import BOUNDS, make_scan
+from scans import CALIBRATION, make_scan
 
 from detector import errors, texts
 from detector.errors import UserError
@@ -94,9 +94,9 @@ def test_the_sentence_for_an_article() -> None:
 def test_the_frequency_counts_genuine_clips_that_score_as_high() -> None:
     verdict = make_scan().verdict
     middle = replace(verdict, probability=0.5)  # logit 0, of -1, -0.5, 0 and 0.5
-    assert "Of 4 genuine test clips, 2 scored" in texts.frequency("en", middle, BOUNDS)
-    assert texts.frequency("en", verdict, replace(BOUNDS, real_logits=())) == ""
-    assert texts.frequency("en", replace(verdict, probability=None), BOUNDS) == ""
+    assert "Of 4 genuine test clips, 2 scored" in texts.frequency("en", middle, CALIBRATION)
+    assert texts.frequency("en", verdict, replace(CALIBRATION, real_logits=())) == ""
+    assert texts.frequency("en", replace(verdict, probability=None), CALIBRATION) == ""
 
 
 def test_captions_stand_from_one_face_to_the_next() -> None:

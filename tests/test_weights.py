@@ -59,7 +59,7 @@ def test_checkpoint_explains_itself(checkpoint: Path) -> None:
 
 
 def test_verify_accepts_a_sound_checkpoint(checkpoint: Path) -> None:
-    assert verify_checkpoint(resolve_weights(path=checkpoint)) < 1e-3
+    assert verify_checkpoint(resolve_weights(path=checkpoint)) < 0.02  # computed in bf16
 
 
 def test_verify_computes_in_the_precision_of_scans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_missing_file() -> None:
 def test_the_catalogue_names_known_architectures_and_members() -> None:
     catalogue = read_catalogue()
     for entry in catalogue.entries.values():
-        assert entry.members or entry.architecture in ARCHITECTURES or "rnn" in entry.name
+        assert entry.members or entry.architecture in ARCHITECTURES
         assert set(entry.members) <= set(catalogue.entries)
     assert find_source(catalogue.find("default"))
 
