@@ -31,7 +31,7 @@ class Settings:
     key_frames: int = 32
     """Number of frames that are searched for faces, 1 to 512."""
     frames: str = "some"
-    """The frames that key frames are chosen from. some: of a clip with many frames only those that
+    """The frames that key frames are chosen from. some: of a long clip only those that
     other frames refer to, at most 16 a second, which takes less time; all: every frame, as in the
     paper."""
     explain: str | None = None

@@ -45,7 +45,7 @@ CLIP_SUFFIXES = {
 } | IMAGE_SUFFIXES  # fmt: skip
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
 MAX_DAMAGED = 10_000  # packets after which decoding stops
-FRAMES_PER_KEY_FRAME = 8  # clips with more are thinned out, if settings.frames is some
+FRAMES_PER_KEY_FRAME = 32  # clips with more are thinned out, if settings.frames is some
 THINNED_SECONDS = 1 / 16  # least time between the frames of a thinned clip
 SAMPLED_FRAMES = 240  # frames decoded of a clip that is longer than the limit
 LENGTH_CHECK_SHARE = 0.1  # share of the decoding time spent on finding a clip's real length
