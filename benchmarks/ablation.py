@@ -25,7 +25,7 @@ from detector.training.labelled import ClipScore, find_labelled, score_clips
 from detector.training.metrics import auc
 from detector.training.portraits import find_portraits, split_portraits
 from detector.training.recipes import RECIPES, Recipe
-from detector.training.runs import train_from_faces
+from detector.training.runs import RunOptions, train_from_faces
 from detector.training.validation import validate_forgeries
 from detector.weights import load_detector
 
@@ -102,7 +102,7 @@ def train(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
     for shared in ("portraits.npz", "decoders"):
         if not (out / shared).exists():
             (out / shared).symlink_to((options.out / shared).resolve())
-    return train_from_faces(recipe, options.faces, out, resume=True)
+    return train_from_faces(recipe, options.faces, RunOptions(out, resume=True))
 
 
 if __name__ == "__main__":

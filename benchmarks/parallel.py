@@ -88,7 +88,7 @@ from pathlib import Path
 import torch
 from detector.training import train
 from detector.training.recipes import find_recipe
-from detector.training.runs import train_from_labels
+from detector.training.runs import RunOptions, train_from_labels
 name, index, out, steps = sys.argv[1:]
 # Batch statistics and dropout differ between processes by design: without them, only the way of
 # computing differs.
@@ -99,7 +99,9 @@ settings = replace(
 )
 torch.set_num_threads(1)
 torch.manual_seed(0)
-train_from_labels(replace(recipe, settings=settings), Path(index), Path(out), start="scratch")
+train_from_labels(
+    replace(recipe, settings=settings), Path(index), RunOptions(Path(out), start="scratch")
+)
 """
 """A run whose processes are told by torchrun; the start is always the same."""
 

@@ -24,7 +24,7 @@ from detector.training.datasets import (
 from detector.training.evaluate import evaluate
 from detector.training.readers import READERS, SPLITS
 from detector.training.recipes import FAKE_SHARES, RECIPES
-from detector.training.runs import thin_out, train_from_labels
+from detector.training.runs import RunOptions, thin_out, train_from_labels
 from detector.weights import load_detector, read_metadata
 
 pytestmark = pytest.mark.usefixtures("few_bootstrap_rounds")
@@ -301,8 +301,9 @@ def test_every_study_trains(prepared: Path, tmp_path: Path, name: str) -> None:
         workers=0,
     )  # fmt: skip
     index = split_evenly(prepared, tmp_path)
-    best = train_from_labels(replace(recipe, settings=small), index, tmp_path / "run",
-                             start="scratch")  # fmt: skip
+    best = train_from_labels(
+        replace(recipe, settings=small), index, RunOptions(tmp_path / "run", start="scratch")
+    )
     assert read_metadata(best)["training"]["recipe"]["title"] == recipe.title
 
 
@@ -317,7 +318,7 @@ def test_every_published_system_trains_and_is_measured(
     )
     recipe = replace(recipe, settings=small, side=96, frames=min(2, recipe.frames))
     index = split_evenly(prepared, tmp_path)
-    best = train_from_labels(recipe, index, tmp_path / "run", start="scratch")
+    best = train_from_labels(recipe, index, RunOptions(tmp_path / "run", start="scratch"))
     measured, *_ = evaluate(index, load_detector(weights=best, device="cpu"), tmp_path / "out")
     assert sum(map(sum, measured["frames"]["confusion"])) > 0
     assert {"figures.json", "figures.png", "scores.csv", "table.md"} == {

@@ -24,7 +24,7 @@ from detector.training.mixture import (
     to_portrait,
 )
 from detector.training.recipes import RECIPES
-from detector.training.runs import start_network, train_from_mixture
+from detector.training.runs import RunOptions, start_network, train_from_mixture
 from detector.weights import average_checkpoints, load_detector, load_network, resolve_weights
 
 SIDE = 64
@@ -166,7 +166,7 @@ def trained(index: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     return [
         train_from_mixture(
             replace(recipe, settings=replace(recipe.settings, seed=seed)),
-            faces, [index], folder / f"run{seed}", left_out=["kept"], start="scratch",
+            faces, [index], RunOptions(folder / f"run{seed}", start="scratch"), left_out=["kept"],
         )
         for seed in (1, 2)
     ]  # fmt: skip

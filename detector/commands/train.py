@@ -121,7 +121,12 @@ def _choose_recipe(options: Options) -> "Recipe":
 def _train(options: Options, recipe: "Recipe", progress: Progress) -> Path:
     """Carry out a recipe; the path of the best checkpoint."""
     from detector.scoring import choose_device
-    from detector.training.runs import train_from_faces, train_from_labels, train_from_mixture
+    from detector.training.runs import (
+        RunOptions,
+        train_from_faces,
+        train_from_labels,
+        train_from_mixture,
+    )
 
     if recipe.mixed and options.faces is None:
         raise UserError("bad_setting", "This recipe also needs portraits: --faces DIR.")
@@ -131,17 +136,14 @@ def _train(options: Options, recipe: "Recipe", progress: Progress) -> Path:
         raise UserError("bad_setting", "Only a recipe on labelled faces can have a --teacher.")
     if options.teacher and not options.teacher.is_file():
         raise UserError("missing_file", f"There is no weights file {options.teacher}.")
-    data, out = options.data, options.out
-    common = {
-        "start": options.start, "device": choose_device(options.device), "resume": options.resume,
-        "progress": progress,
-    }  # fmt: skip
+    device = choose_device(options.device)
+    run = RunOptions(options.out, options.start, device, options.resume, progress)
     if recipe.mixed:
         return train_from_mixture(
-            recipe, options.faces, data, out, left_out=options.leave_out, **common
+            recipe, options.faces, options.data, run, left_out=options.leave_out
         )
     if recipe.labelled:
         return train_from_labels(
-            recipe, data[0], out, leaky=options.leaky, teacher=options.teacher, **common
+            recipe, options.data[0], run, leaky=options.leaky, teacher=options.teacher
         )
-    return train_from_faces(recipe, data[0], out, **common)
+    return train_from_faces(recipe, options.data[0], run)

@@ -47,6 +47,22 @@ FIRST_COUNTED = 2**40  # their first number, beyond those of all steps
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """Where a run's files are written, and how it is carried out."""
+
+    out: Path
+    """The run's folder."""
+    start: str = "imagenet"
+    """The initial weights: imagenet, scratch or the path of a checkpoint."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+    resume: bool = False
+    """Continue the run in `out`."""
+    progress: Progress = silent
+    """Called after every step."""
+
+
+@dataclass(frozen=True)
 class Task:
     """What a network is trained on, and what its checkpoint says of it."""
 
@@ -124,26 +140,13 @@ def _continue_network(recipe: Recipe, trained: Network) -> Network:
     return network
 
 
-def train_from_faces(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
-    *,
-    start: str = "imagenet",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress = silent,
-) -> Path:
+def train_from_faces(recipe: Recipe, data: Path, run: RunOptions) -> Path:
     """Train on forgeries made from a folder of real faces.
 
     Args:
         recipe: a recipe that is neither labelled nor mixed.
         data: the folder of faces.
-        out: the run's folder.
-        start: imagenet, scratch or the path of a checkpoint.
-        device: cpu, cuda or mps.
-        resume: continue the run in `out`.
-        progress: called after every step.
+        run: its folder, initial weights and device.
 
     Returns:
         The path of the best checkpoint.
@@ -151,16 +154,16 @@ def train_from_faces(
     Raises:
         UserError: `no_data` if there are too few faces; see `start_network` and `train`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    portraits = find_portraits(data, out / "portraits.npz", progress)
+    run.out.mkdir(parents=True, exist_ok=True)
+    portraits = find_portraits(data, run.out / "portraits.npz", run.progress)
     learned, held = split_portraits(portraits)
     if not held or not learned:
         raise UserError(
             "no_data", f"{data} holds too few faces to keep some back: {len(portraits)}."
         )
-    network = start_network(recipe, start)
+    network = start_network(recipe, run.start)
     side = network.architecture.side
-    decoders = make_decoders(learned, out / "decoders", recipe.decoders, progress)
+    decoders = make_decoders(learned, run.out / "decoders", recipe.decoders, run.progress)
     forger = Forger(
         learned, side=side, margin=CROP_MARGIN, kinds=recipe.kinds, decoders=decoders,
         degrade=recipe.degrade, encoded=recipe.encoded,
@@ -185,36 +188,28 @@ def train_from_faces(
         network, make, 2 * max(1, recipe.frames),
         validate_forgeries(held, side, recipe.kinds, decoders, recipe.frames),
         measured="held", licence="Apache-2.0", class_weights=weights,
-        about={"start": start, "faces": len(learned), "held_out_faces": len(held)},
+        about={"start": run.start, "faces": len(learned), "held_out_faces": len(held)},
     )  # fmt: skip
-    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+    return _carry_out(recipe, task, run)
 
 
 def train_from_labels(
     recipe: Recipe,
     data: Path,
-    out: Path,
+    run: RunOptions,
     *,
-    start: str = "imagenet",
-    device: str = "cpu",
-    resume: bool = False,
     leaky: bool = False,
     teacher: Path | None = None,
-    progress: Progress = silent,
 ) -> Path:
     """Train on the labelled crops of an index.
 
     Args:
         recipe: a labelled recipe.
         data: holds `index.csv` and the crops.
-        out: the run's folder.
-        start: imagenet, scratch or the path of a checkpoint.
-        device: cpu, cuda or mps.
-        resume: continue the run in `out`.
+        run: its folder, initial weights and device.
         leaky: split crops at random, as in the papers; validation on the leak-free split is then
             logged as well.
         teacher: a checkpoint whose probabilities are learned besides the labels.
-        progress: called after every step.
 
     Returns:
         The path of the best checkpoint.
@@ -230,7 +225,7 @@ def train_from_labels(
     counts = Counter(row.fake for row in learned)
     if len(counts) < 2:
         raise UserError("one_class", f"The training split of {data} holds one class only.")
-    network = start_network(recipe, start)
+    network = start_network(recipe, run.start)
     side = network.architecture.side
     # A unit is one crop, or the crops of one clip for a recurrent network.
     units = group_videos(learned) if recipe.frames else [[row] for row in learned]
@@ -241,7 +236,7 @@ def train_from_labels(
 
     targets = {row.crop: float(row.fake) for row in learned}
     if teacher is not None:
-        targets = soften(learned, ask_teacher(teacher, data, learned, device, progress))
+        targets = soften(learned, ask_teacher(teacher, data, learned, run.device, run.progress))
 
     def make(number: int) -> TrainingSample:
         rng = np.random.default_rng((recipe.settings.seed, number))
@@ -266,23 +261,19 @@ def train_from_labels(
         network, make, max(1, recipe.frames),
         {k: v for k, v in validations.items() if v is not None},
         measured="val", licence="that of the data", class_weights=weights,
-        about={"start": start, "leaky": leaky, "real": counts[0], "fake": counts[1],
+        about={"start": run.start, "leaky": leaky, "real": counts[0], "fake": counts[1],
                "teacher": hash_file(teacher) if teacher else None},
     )  # fmt: skip
-    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+    return _carry_out(recipe, task, run)
 
 
 def train_from_mixture(
     recipe: Recipe,
     faces: Path,
     indices: Sequence[Path],
-    out: Path,
+    run: RunOptions,
     *,
     left_out: Sequence[str] = (),
-    start: str = "imagenet",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress = silent,
 ) -> Path:
     """Train on labelled faces of many sources and on forgeries of real faces.
 
@@ -290,12 +281,8 @@ def train_from_mixture(
         recipe: a recipe with `mixed`.
         faces: a folder of portraits of real people, to make forgeries of.
         indices: folders with an index.csv each.
-        out: the run's folder.
+        run: its folder, initial weights and device.
         left_out: data sets that are only measured on, never learned from.
-        start: imagenet, scratch or the path of a checkpoint.
-        device: cpu, cuda or mps.
-        resume: continue the run in `out`.
-        progress: called after every step.
 
     Returns:
         The path of the best checkpoint.
@@ -309,11 +296,11 @@ def train_from_mixture(
     check_rows(rows, left_out)
     learned = [(folder, row) for folder, row in rows if row.dataset not in left_out]
     held = [(folder, row) for folder, row in rows if row.dataset in left_out]
-    out.mkdir(parents=True, exist_ok=True)
-    portraits, _ = split_portraits(find_portraits(faces, out / "portraits.npz", progress))
+    run.out.mkdir(parents=True, exist_ok=True)
+    portraits, _ = split_portraits(find_portraits(faces, run.out / "portraits.npz", run.progress))
     real = [(folder, row) for folder, row in learned if row.kind == REAL and row.right]
-    portraits += find_video_portraits(real, out / "video-portraits.npz", progress)
-    network = start_network(recipe, start)
+    portraits += find_video_portraits(real, run.out / "video-portraits.npz", run.progress)
+    network = start_network(recipe, run.start)
     side = network.architecture.side
     shown = recipe.learned_side or side
     forger = Forger(portraits, side=shown, margin=recipe.margin, kinds=recipe.kinds)
@@ -327,10 +314,10 @@ def train_from_mixture(
     task = Task(
         network, make, 2, validations, measured="left_out",
         licence="research only, as the data is",
-        about={"start": start, "left_out": list(left_out), "faces": len(learned),
+        about={"start": run.start, "left_out": list(left_out), "faces": len(learned),
                "sources": len({row.dataset for _, row in learned})},
     )  # fmt: skip
-    return _run(recipe, task, out, device=device, resume=resume, progress=progress)
+    return _carry_out(recipe, task, run)
 
 
 def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int) -> list[Row]:
@@ -356,12 +343,10 @@ def thin_out(rows: Sequence[Row], share: float, shares: Sequence[int], seed: int
     return chosen
 
 
-def _run(
-    recipe: Recipe, task: Task, out: Path, *, device: str, resume: bool, progress: Progress
-) -> Path:
-    """Train, and write the run's files into a folder; the path of the best checkpoint."""
-    out.mkdir(parents=True, exist_ok=True)
-    best = out / "best.safetensors"
+def _carry_out(recipe: Recipe, task: Task, run: RunOptions) -> Path:
+    """Train, and write the run's files; the path of the best checkpoint."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    best = run.out / "best.safetensors"
     began = time.process_time()
 
     def keep(averaged: Network, row: dict[str, float], step: int) -> None:
@@ -371,12 +356,12 @@ def _run(
         about = {"training": training, "figures": figures, "licence": task.licence}
         save_checkpoint(best, averaged, margin=recipe.margin, about=about)
 
-    (out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    (run.out / "settings.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
     real, fake = task.class_weights
     settings = replace(recipe.settings, class_weights=(float(real), float(fake)))
     log = train(
-        task.network, task.make, task.crops_per_sample, task.validations, out, settings,
-        device=device, resume=resume, keep=keep, progress=progress,
+        task.network, task.make, task.crops_per_sample, task.validations, run.out, settings,
+        device=run.device, resume=run.resume, keep=keep, progress=run.progress,
     )  # fmt: skip
-    draw_log(log).savefig(out / "curves.png", dpi=110)
+    draw_log(log).savefig(run.out / "curves.png", dpi=110)
     return best
