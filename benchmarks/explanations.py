@@ -34,10 +34,10 @@ from detector.heatmaps.scorecam import faster_scorecam
 from detector.heatmaps.trust import (
     DISTURBANCES,
     RANDOM_MAPS,
-    beats,
+    beats_random,
     blur,
     centre_map,
-    curves,
+    measure_areas,
     random_map,
     rank_correlation,
 )
@@ -215,8 +215,8 @@ def twins(detector: Detector, forger: Forger, wanted: int) -> None:
         chance = [random_map(side, rng) for _ in range(RANDOM_MAPS)]
         passed = []
         for without in (genuine, blur(picture)):
-            areas = curves(picture, without, [*maps.values(), *chance], score)
-            passed.append([beats(a, areas[len(maps) :].mean(0)) for a in areas[: len(maps)]])
+            areas = measure_areas(picture, without, [*maps.values(), *chance], score)
+            passed.append([beats_random(a, areas[len(maps) :].mean(0)) for a in areas[: len(maps)]])
         for name, by_twin, by_blur in zip(maps, *passed, strict=True):
             stable = [rank_correlation(maps[name], m[name]) for m in restored if name in m]
             figures.setdefault(name, []).append(

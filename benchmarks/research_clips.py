@@ -21,7 +21,7 @@ from benchmarks.tables import print_head, print_row
 from detector.errors import UserError
 from detector.faces import FaceFinder, group_people
 from detector.heatmaps import PAPER, TITLES, explain_all
-from detector.heatmaps.trust import beats, rank_correlation
+from detector.heatmaps.trust import beats_random, rank_correlation
 from detector.keyframes import choose_frames
 from detector.pipeline import find_face, scan
 from detector.records import Face, Heatmap, KeyFrame, Verdict
@@ -183,7 +183,7 @@ def passes_blurring(trust: Mapping[str, Any]) -> bool:
         np.array([trust[f"deletion{which}"], trust[f"insertion{which}"]])
         for which in ("", "_random")
     )
-    return beats(areas, random)
+    return beats_random(areas, random)
 
 
 def print_agreement(fakes: Sequence[LabelledClip], maps: Sequence[dict[str, Heatmap]]) -> None:

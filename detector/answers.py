@@ -1,7 +1,7 @@
 """The examples' answers, computed in advance, so that a scan of an example only decodes the clip.
 
-Kept are a clip's faces, the network's logits of them, and the stress test's trials. The rest of a
-scan is computed again. An answer is used only for the same file, weights and key frames.
+An answer holds a clip's faces, their logits and the stress test's trials. The rest of a scan is
+computed again. An answer is used only for the same file, weights and key frames.
 """
 
 import json
@@ -18,7 +18,7 @@ from detector.provenance import hash_file
 from detector.records import Calibration, Face, Image, KeyFrame, Label, ModelInfo, Scan
 from detector.settings import Settings
 from detector.stress import Trial
-from detector.weights import Checkpoint, introduce, resolve_weights
+from detector.weights import Checkpoint, parse_metadata, resolve_weights
 
 
 class OutdatedError(Exception):
@@ -27,7 +27,7 @@ class OutdatedError(Exception):
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    """A kept answer, which takes the place of the face finder and of the detector."""
+    """A stored answer. It stands in for the face finder and the detector."""
 
     info: ModelInfo
     calibration: Calibration
@@ -47,7 +47,7 @@ class KnownAnswer:
         return max(1, len(self.logits))
 
     def find(self, key_frames: Iterable[KeyFrame], *, threads: int = 1) -> list[Face]:
-        """The kept faces, cut from the frames; raises OutdatedError for other key frames."""
+        """The stored faces, cut from the frames; raises OutdatedError for other key frames."""
         found, seen = [], []
         for key_frame in key_frames:
             seen.append(key_frame.index)
@@ -64,14 +64,14 @@ class KnownAnswer:
         return found
 
     def score_signs(self, crops: Sequence[Image], *, mirror: bool = False) -> np.ndarray:
-        """The kept logits; raises OutdatedError for another number of crops."""
+        """The stored logits; raises OutdatedError for another number of crops."""
         if len(crops) != len(self.logits):
             raise OutdatedError
         return self.logits
 
 
 def keep_answer(found: Scan, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Convert a scan and its stress test into what is kept of them."""
+    """Convert a scan and its stress test to the JSON of an answer."""
     faces = sorted(
         (face for person in found.people for face in person.person.faces),
         key=lambda face: (face.frame_index, face.box),
@@ -96,7 +96,7 @@ def keep_answer(found: Scan, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def recall(kept: Path, name: str, clip: Path, settings: Settings) -> KnownAnswer | None:
-    """Read the kept answer of an example.
+    """Read the stored answer of an example.
 
     Args:
         kept: the file of answers.
@@ -125,7 +125,7 @@ def recall(kept: Path, name: str, clip: Path, settings: Settings) -> KnownAnswer
 
 
 def _restore(checkpoint: Checkpoint, known: Mapping[str, Any]) -> KnownAnswer:
-    info, calibration, margin = introduce(checkpoint)
+    info, calibration, margin = parse_metadata(checkpoint)
     logits = np.array(known["logits"], np.float32).reshape(-1, len(calibration.signs))
     trials = tuple(Trial(name, value, Label(label)) for name, value, label in known["trials"])
     return KnownAnswer(

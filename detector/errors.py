@@ -7,7 +7,7 @@ UserError
 │                 no_token, no_device
 ├── the question  bad_setting, unknown_method, no_face_at_time, unfit_face, bad_report, cancelled
 ├── training      unknown_recipe, no_data, one_class, bad_run, disk_full
-└── ourselves     internal
+└── the program   internal
 """
 
 import logging

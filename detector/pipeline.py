@@ -81,7 +81,8 @@ def scan_in_stages(
 
         finder = finder or FaceFinder(detector.finder_device, margin=detector.margin)
         with _timed(timings, "faces"):
-            faces = finder.find(_Watched(seen, progress), threads=settings.threads or count_cores())
+            shown = _WithProgress(seen, progress)
+            faces = finder.find(shown, threads=settings.threads or count_cores())
             people = group_people(faces)
         provenance = seen.provenance()
     yield Stage(seen.video, key_frames, tuple(people))
@@ -159,7 +160,7 @@ def _score(
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _WithProgress:
     """A clip's key frames as an iterable that reports progress; it can be iterated repeatedly."""
 
     seen: RemoteClip

@@ -26,7 +26,7 @@ NOTHING_FETCHED = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": Fals
 """The library's settings: by default it follows an address that a file names."""
 
 MANIFEST_STORE = bytes.fromhex("63327061 0011 0010 8000 00aa00389b71")
-"""The identifier that every store of Content Credentials begins with."""
+"""The bytes at the start of every store of Content Credentials."""
 
 
 def hash_file(path: Path) -> str:
@@ -83,10 +83,10 @@ def _state_without_manifest(path: Path, error: str) -> str:
     if error.startswith("NotSupported"):
         return "unchecked"
     # A damaged file: its credentials are invalid only if it has any.
-    return "invalid" if holds(path, MANIFEST_STORE) else "unchecked"
+    return "invalid" if contains_bytes(path, MANIFEST_STORE) else "unchecked"
 
 
-def holds(path: Path, wanted: bytes) -> bool:
+def contains_bytes(path: Path, wanted: bytes) -> bool:
     """Whether a file contains these bytes."""
     tail = b""
     with open_file(path) as file:

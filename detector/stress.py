@@ -20,8 +20,8 @@ class Trial:
     name: str
     probability: float
     label: Label
-    """By the median alone. The verdict also asks that the interval around it lies beyond the
-    threshold; with five alterations in turn, that would unsettle verdicts which hardly moved."""
+    """By the median alone. A verdict's interval must lie beyond the threshold; asked of all five
+    alterations, this would unsettle verdicts that hardly moved."""
 
 
 Alteration = Callable[[list[Image]], list[Image]]
@@ -53,12 +53,12 @@ def _shift(crops: list[Image]) -> list[Image]:
     return shifted
 
 
-HARD = "re-encoded hard (h264, crf 36)"
-"""Takes the traces of most manipulations away: weaker evidence after it is no sign of an error."""
+HARD_COMPRESSION = "re-encoded hard (h264, crf 36)"
+"""It removes the traces of most manipulations: weaker evidence after it is no sign of an error."""
 
 TRIALS: dict[str, Alteration] = {
     "re-encoded (h264, crf 28)": lambda crops: _recode(crops, 28),
-    HARD: lambda crops: _recode(crops, 36),
+    HARD_COMPRESSION: lambda crops: _recode(crops, 36),
     "half the size": _halve,
     "mirrored": _mirror,
     "shifted": _shift,
@@ -86,14 +86,14 @@ def stress(
     crops = [s.face.crop for s in people[0].scores]
     judged = count_judged([len(p.scores) for p in found.people])
 
-    def try_on(name: str, crops: list[Image]) -> Trial:
+    def run_trial(name: str, crops: list[Image]) -> Trial:
         middle, _, _ = median_probability(detector.score_signs(crops), found.calibration)
         return Trial(name, middle, choose_label((middle, middle), found.calibration, judged))
 
-    trials = [try_on("as it is", crops)]
+    trials = [run_trial("as it is", crops)]
     for number, (name, alter) in enumerate(TRIALS.items()):
         progress("stress test", number / len(TRIALS))
-        trials.append(try_on(name, alter(crops)))
+        trials.append(run_trial(name, alter(crops)))
     return trials, settle(found.verdict, trials)
 
 
@@ -115,7 +115,8 @@ def settle(verdict: Verdict, trials: Sequence[Trial]) -> Verdict:
 def unsettles(trial: Trial, verdict: Verdict) -> bool:
     """Whether a trial speaks against a verdict.
 
-    Each other answer does, but for one: hard compression may weaken the evidence of manipulation.
+    Every trial with another label does, with one exception: hard compression may weaken the
+    evidence of manipulation.
     """
-    excused = trial.name == HARD and verdict.label is Label.MANIPULATED
+    excused = trial.name == HARD_COMPRESSION and verdict.label is Label.MANIPULATED
     return trial.label is not verdict.label and not excused

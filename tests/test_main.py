@@ -1,6 +1,7 @@
 import copy
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -159,7 +160,10 @@ def test_weights_list_and_verify(checkpoint: Path, capsys: pytest.CaptureFixture
     assert needs["xception"] == "python -m detector train xception --data DIR --out RUN"
     assert needs["efficientnet_lite2"] is None
     assert main(["weights", "list"]) == 0
-    assert f"      needs {needs['xception']}\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"      needs {needs['xception']}\n" in shown
+    assert re.search(r"video AUC: 0\.\d\d \(0\.\d\d to [01]\.\d\d\)\n", shown)
+    assert re.search(r"real clips called manipulated: \d+ of \d+ \(\d+% to \d+%\)\n", shown)
     assert main(["weights", "verify", str(checkpoint)]) == 0
     assert "sound" in capsys.readouterr().out
 

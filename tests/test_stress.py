@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.records import Calibration, Face, FaceScore, Label, Person, PersonVerdict, Verdict
-from detector.stress import HARD, TRIALS, stress
+from detector.stress import HARD_COMPRESSION, TRIALS, stress
 
 CALIBRATION = Calibration(lower=0.3, upper=0.7, calibrated=True)
 MANIPULATED = Verdict(Label.MANIPULATED, 0.99, (0.9, 1.0), ("why",), person=1)
@@ -71,11 +71,11 @@ def test_a_verdict_holds_as_long_as_the_median_stays_beyond_the_threshold(
 def test_hard_compression_may_weaken_the_evidence_of_manipulation_but_not_add_to_it(
     before: float, after: Label, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TRIALS, HARD, lambda crops: [crop[:20, :20] for crop in crops])
+    monkeypatch.setitem(TRIALS, HARD_COMPRESSION, lambda crops: [crop[:20, :20] for crop in crops])
     first = Label.MANIPULATED if before > 0 else Label.NO_SIGNS
     scanned = found(replace(MANIPULATED, label=first))
     trials, verdict = stress(scanned, Watching(lambda image: 0.0 if len(image) == 20 else before))
-    assert {t.name for t in trials if t.label is Label.INCONCLUSIVE} == {HARD}
+    assert {t.name for t in trials if t.label is Label.INCONCLUSIVE} == {HARD_COMPRESSION}
     assert verdict.label is after
 
 

@@ -28,6 +28,7 @@ from detector.weights import (
     convert_state,
     find_source,
     golden_input,
+    how_to_get,
     load_detector,
     push_checkpoint,
     read_catalogue,
@@ -35,8 +36,7 @@ from detector.weights import (
     resolve_weights,
     save_checkpoint,
     verify_checkpoint,
-    way_to_get,
-    write_whole,
+    write_atomically,
 )
 
 
@@ -142,7 +142,7 @@ def test_the_catalogue_names_known_architectures_and_members() -> None:
 
 def test_every_model_names_the_command_that_gets_its_weights() -> None:
     for entry in read_catalogue().entries.values():
-        way = way_to_get(entry)
+        way = how_to_get(entry)
         if not entry.members:
             assert way.startswith("python -m detector train ")
             assert way.endswith(" --data DIR --out RUN")
@@ -150,7 +150,7 @@ def test_every_model_names_the_command_that_gets_its_weights() -> None:
             assert recipe.settings.architecture == entry.architecture
     assert way == "densenet201 + inception_v3"
     on_hub = Entry("tiny", "test_efficientnet", "Tiny", repository="some/one")
-    assert way_to_get(on_hub) == "python -m detector weights download tiny"
+    assert how_to_get(on_hub) == "python -m detector weights download tiny"
 
 
 @pytest.mark.parametrize("name", ["default", "efficientnet_lite2"])
@@ -173,7 +173,7 @@ def test_failed_write_keeps_the_previous_file(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with raises_code("disk_full"):
-        write_whole(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

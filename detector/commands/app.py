@@ -9,7 +9,7 @@ from detector.commands.options import Options
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `app`."""
+    """Add the options of `app`."""
     parser.add_argument("--port", type=int, help="7860 or the next free one by default")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS",

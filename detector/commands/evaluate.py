@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `evaluate`."""
+    """Add the options of `evaluate`."""
     add_setting(parser, "model", metavar="NAME")
     parser.add_argument(
         "--weights",

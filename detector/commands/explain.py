@@ -13,7 +13,7 @@ from detector.settings import Settings
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `explain`."""
+    """Add the options of `explain`."""
     parser.add_argument("clip", type=Path)
     parser.add_argument(
         "--method", default="gradcam", metavar="METHOD",

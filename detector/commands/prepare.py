@@ -11,7 +11,7 @@ LINES_SHOWN = 20  # reasons for leaving something out; the rest is in left_out.t
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `prepare`."""
+    """Add the options of `prepare`."""
     parser.add_argument("dataset", metavar="faceforensics|celebdf|dfdc|deepfake_faces|folder")
     parser.add_argument("root", type=Path, metavar="ROOT")
     parser.add_argument("out", type=Path, metavar="OUT")

@@ -10,7 +10,7 @@ from detector.settings import Settings
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `scan`."""
+    """Add the options of `scan`."""
     parser.add_argument("clips", nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument(
         "--jsonl", choices=["-"], help="print one JSON object for each file, and nothing else"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`."""
+    """Add the options of `train`."""
     parser.add_argument("recipe", nargs="?", metavar="RECIPE")
     parser.add_argument("--recipes", action="store_true", help="list the recipes")
     parser.add_argument(

@@ -12,7 +12,7 @@ from detector.settings import Settings
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `verify`."""
+    """Add the options of `verify`."""
     parser.add_argument(
         "report", type=Path, metavar="REPORT", help="the JSON or the page of a report"
     )

@@ -12,7 +12,7 @@ from detector.errors import UserError
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
-    """The options of `weights`."""
+    """Add the options of `weights`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every model, where its weights are, its figures")
     listing.add_argument("--json", choices=["-"], help="print one JSON object")
@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
 
 def _list_weights(options: Options) -> int:
-    from detector.weights import find_source, read_catalogue, resolve_weights, way_to_get
+    from detector.weights import find_source, how_to_get, read_catalogue, resolve_weights
 
     catalogue = read_catalogue()
     listed = []
@@ -75,7 +75,7 @@ def _list_weights(options: Options) -> int:
             "members": list(entry.members), "needs": None,
         }  # fmt: skip
         if not row["source"]:
-            row["needs"] = way_to_get(entry)
+            row["needs"] = how_to_get(entry)
         if row["source"] and not entry.members:
             checkpoint = resolve_weights(entry.name, download=False)
             row["megabytes"] = round(checkpoint.path.stat().st_size / 1e6, 1)
@@ -91,8 +91,17 @@ def _list_weights(options: Options) -> int:
         if row["needs"]:
             print_stdout(f"      needs {row['needs']}")
         for name, value in row["figures"].items():
-            print_stdout(f"      {name}: {value}")
+            print_stdout(f"      {name}: {_format_figure(value)}")
     return 0
+
+
+def _format_figure(value: Any) -> str:
+    """A figure of a checkpoint: a number, an area with its interval, or a count of clips."""
+    from detector.training.tables import format_count, format_interval
+
+    if isinstance(value, dict):
+        return format_count(value)
+    return format_interval(value) if isinstance(value, list) else str(value)
 
 
 def _verify_weights(options: Options) -> int:

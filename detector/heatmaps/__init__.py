@@ -19,7 +19,7 @@ from detector.records import Face, Heatmap, Image, Person
 from detector.scoring import Detector, Ensemble
 
 
-def _import_when_used(module: str, name: str) -> Method:
+def _import_lazily(module: str, name: str) -> Method:
     """A method of a module that imports pytorch-grad-cam, which loads scikit-learn and matplotlib.
 
     A scan without a heatmap needs none of them.
@@ -34,12 +34,12 @@ def _import_when_used(module: str, name: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "smoothgrad": smoothgrad,
-    "gradcam": _import_when_used("activation", "gradcam"),
-    "gradcam++": _import_when_used("activation", "gradcam_plus_plus"),
-    "faster-scorecam": _import_when_used("scorecam", "faster_scorecam"),
-    "layercam": _import_when_used("activation", "layercam"),
-    "hirescam": _import_when_used("activation", "hirescam"),
-    "scorecam": _import_when_used("scorecam", "scorecam"),
+    "gradcam": _import_lazily("activation", "gradcam"),
+    "gradcam++": _import_lazily("activation", "gradcam_plus_plus"),
+    "faster-scorecam": _import_lazily("scorecam", "faster_scorecam"),
+    "layercam": _import_lazily("activation", "layercam"),
+    "hirescam": _import_lazily("activation", "hirescam"),
+    "scorecam": _import_lazily("scorecam", "scorecam"),
 }
 """The methods by name; PAPER lists those of the paper."""
 
@@ -84,7 +84,7 @@ def explain(
         return explain_all(detector, face, methods=methods, person=person, sign=sign)[method]
     detector, sign = _of_one_sign(_in_context(detector, face, person), face, sign)
     values = _mean_maps(detector, face, {method: METHODS[method]})[method]
-    values = _at_crop(_to_scale(values, _suspicion(detector, face)), face)
+    values = _resize_to_crop(_scale_to_probability(values, _probability(detector, face)), face)
     return Heatmap(method, face, values, {}, share_regions(values, face), sign)
 
 
@@ -116,9 +116,9 @@ def explain_all(
 
     picture = first.prepare([face.crop])[0]
     figures = judge_maps(picture, maps, disturbed, score, pasted=sign == "pasted")
-    heatmaps, suspicion = {}, _suspicion(detector, face)
+    heatmaps, suspicion = {}, _probability(detector, face)
     for name, values in maps.items():
-        values = _at_crop(_to_scale(values, suspicion), face)
+        values = _resize_to_crop(_scale_to_probability(values, suspicion), face)
         shares = share_regions(values, face)
         inside = sum(shares.values()) - shares["outside"]
         trust = {**figures[name], "inside": inside}
@@ -141,7 +141,7 @@ def explain_person(
     for face in fit:
         single, _ = _of_one_sign(_in_context(detector, face, person), face, None)
         values = _mean_maps(single, face, {method: METHODS[method]})[method]
-        values = _to_scale(values, _suspicion(single, face))
+        values = _scale_to_probability(values, _probability(single, face))
         side = values.shape[0]
         maps.append(align(values, landmarks_in_crop(face, side), side))
         faces.append(align(face.crop, landmarks_in_crop(face, face.crop.shape[0]), side))
@@ -236,11 +236,11 @@ def _probabilities(detector: Detector | Ensemble, crops: list[Image]) -> np.ndar
     return 1 / (1 + np.exp(-(logits / c.temperature + c.bias)))
 
 
-def _suspicion(detector: Detector | Ensemble, face: Face) -> float:
+def _probability(detector: Detector | Ensemble, face: Face) -> float:
     return float(_probabilities(detector, [face.crop])[0])
 
 
-def _to_scale(values: np.ndarray, suspicion: float) -> np.ndarray:
+def _scale_to_probability(values: np.ndarray, suspicion: float) -> np.ndarray:
     """Scale a map so that its peak equals the face's probability.
 
     The methods' own units are not comparable between faces; the probability is.
@@ -249,6 +249,6 @@ def _to_scale(values: np.ndarray, suspicion: float) -> np.ndarray:
     return values * (suspicion / peak) if peak > 0 else values
 
 
-def _at_crop(values: np.ndarray, face: Face) -> np.ndarray:
+def _resize_to_crop(values: np.ndarray, face: Face) -> np.ndarray:
     height, width = face.crop.shape[:2]
     return cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

@@ -10,7 +10,7 @@ from detector.records import Face
 
 PARTS = "eyes", "nose", "mouth", "forehead", "cheeks"
 BORDER = 0.12  # of the face's width: how far the border reaches to either side of its outline
-WORDS = {
+REGION_TEXT = {
     "eyes": "around the eyes",
     "nose": "around the nose",
     "mouth": "around the mouth",
@@ -32,20 +32,20 @@ def region_masks(face: Face, side: int) -> dict[str, np.ndarray]:
     landmarks = landmarks_in_crop(face, side)
     shape = side, side
     width = (face.box[2] - face.box[0]) * side / max(1, face.crop_box[2] - face.crop_box[0])
-    free = np.ones(shape, bool)
+    unassigned = np.ones(shape, bool)
     masks = {}
     whole = (part_mask(shape, landmarks, "face") > 0.5).astype(np.uint8)
     reach = max(1, round(width * BORDER))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     ring = (cv2.dilate(whole, kernel) > 0) & (cv2.erode(whole, kernel) == 0)
     for part in PARTS:
-        inside = free & (part_mask(shape, landmarks, part) > 0.5)
+        inside = unassigned & (part_mask(shape, landmarks, part) > 0.5)
         masks[part] = inside
-        free &= ~inside
-    masks["border"] = free & ring
-    free &= ~ring
-    masks["cheeks"] |= free & (whole > 0)
-    masks["outside"] = free & (whole == 0)
+        unassigned &= ~inside
+    masks["border"] = unassigned & ring
+    unassigned &= ~ring
+    masks["cheeks"] |= unassigned & (whole > 0)
+    masks["outside"] = unassigned & (whole == 0)
     return masks
 
 
@@ -64,7 +64,7 @@ def describe_regions(shares: Mapping[str, float]) -> str:
         return "The map is empty: the network found no evidence for manipulation here."
     ranked = sorted(shares, key=lambda name: -shares[name])
     first, second = ranked[:2]
-    text = f"Mostly {WORDS[first]} ({shares[first]:.0%}), then {WORDS[second]} "
+    text = f"Mostly {REGION_TEXT[first]} ({shares[first]:.0%}), then {REGION_TEXT[second]} "
     text += f"({shares[second]:.0%})."
     if shares["outside"] > 0.5:
         text += " Most of it lies outside the face: do not read it as a trace on the face."

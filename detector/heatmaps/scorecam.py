@@ -76,9 +76,8 @@ def _run(kind: type[ScoreCAM], network: Network, pictures: torch.Tensor) -> np.n
             seen(pictures)
             activations = seen.activations[0].float().numpy()
             seen.release()  # the masked passes need not be recorded
-            with contextlib.redirect_stderr(
-                io.StringIO()
-            ):  # the full Score-CAM prints a progress bar
+            # The full Score-CAM prints a progress bar.
+            with contextlib.redirect_stderr(io.StringIO()):
                 maps = cam.get_cam_image(
                     pictures, layer, [_as_float] * len(pictures), activations, None
                 )

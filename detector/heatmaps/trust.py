@@ -1,10 +1,10 @@
 """Reliability of a map, tested on the face that it explains.
 
-Deletion: blur the places that a map marks; the probability should fall fast (small area under the
-curve). Insertion: show only those places; it should rise fast (large area). Both are compared with
+Deletion: blur the pixels that a map marks; the probability should fall fast (small area under the
+curve). Insertion: show only those pixels; it should rise fast (large area). Both are compared with
 random smooth maps and with a map of the centre. Agreement is the mean rank correlation with the
-other methods' maps; stability is that with the map of the same face, mirrored, and of the face,
-shifted a little and re-encoded.
+other methods' maps. Stability is the mean rank correlation with the maps of the same face after
+mirroring, and after a small shift and re-encoding.
 
 Blurring cannot test maps of the sign *pasted*: a blurred face looks pasted in itself, so that even
 the true mask of a paste fails (benchmarks/explanations.py). Such a map is unreliable if it is not
@@ -21,14 +21,14 @@ from detector.records import Image
 
 STEPS = 8  # steps of the deletion and insertion curves
 RANDOM_MAPS = 4
-BLUR = 0.08  # blur that replaces deleted places: standard deviation as a share of the side
+BLUR = 0.08  # blur that replaces deleted pixels: standard deviation as a share of the side
 SHIFT = 1 / 30  # of the side
 QUALITY = 60  # of the JPEG that a face is re-encoded as
 SIDE = 32  # size at which maps are compared; finer detail is interpolated anyway
 LEAST_GAIN = 0.01  # area by which a map must beat random maps
 LEAST_STABILITY = 0.5  # of a map that blurring cannot test
 
-Scorer = Callable[[torch.Tensor], np.ndarray]
+ScorePictures = Callable[[torch.Tensor], np.ndarray]
 """Pictures, (n, 3, side, side) -> probabilities of manipulation."""
 
 
@@ -38,7 +38,7 @@ def mirror(image: np.ndarray) -> np.ndarray:
 
 
 def shift(image: np.ndarray, share: float) -> np.ndarray:
-    """A picture or a map, moved right and up by a share of its side; its edge is repeated."""
+    """A picture or a map, shifted right and up by a share of its side; its edge is repeated."""
     by = share * image.shape[0]
     matrix = np.array([[1, 0, by], [0, 1, -by]], np.float32)
     size = image.shape[1], image.shape[0]
@@ -46,7 +46,7 @@ def shift(image: np.ndarray, share: float) -> np.ndarray:
 
 
 def shift_and_recode(crop: Image) -> Image:
-    """A crop, moved and compressed."""
+    """A crop, shifted and compressed as JPEG."""
     coded = cv2.imencode(".jpg", shift(crop, SHIFT), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
@@ -55,7 +55,7 @@ DISTURBANCES: tuple[tuple[Callable[[Image], Image], Callable[[np.ndarray], np.nd
     (mirror, mirror),
     (shift_and_recode, lambda values: shift(values, -SHIFT)),
 )
-"""What is done to a face, and how a map of the result is brought back to the face's place."""
+"""Each: alters a face, and moves a map of the altered face back to the face's position."""
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -93,16 +93,20 @@ def blur(picture: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(soft).permute(2, 0, 1).to(picture)
 
 
-def curves(
-    picture: torch.Tensor, without: torch.Tensor, maps: list[np.ndarray], score: Scorer
+def measure_areas(
+    picture: torch.Tensor, baseline: torch.Tensor, maps: list[np.ndarray], score: ScorePictures
 ) -> np.ndarray:
     """(area under the deletion curve, area under the insertion curve) of each map, (n, 2).
 
-    `without` is the picture without the evidence: what deleted places are replaced by.
+    Args:
+        picture: (3, side, side) in 0..1.
+        baseline: the picture whose pixels replace deleted ones: blurred, for example.
+        maps: (side, side) each.
+        score: pictures -> probabilities.
     """
     side = picture.shape[-1]
     shares = np.arange(1, STEPS) / STEPS
-    made = []
+    altered = []
     for values in maps:
         # Ties are broken in a fixed random order instead of row by row.
         jitter = np.random.default_rng(0).random(values.shape)
@@ -110,11 +114,11 @@ def curves(
         rank = np.empty(side * side, np.float32)
         rank[order] = np.arange(side * side, dtype=np.float32) / (side * side)
         for share in shares:
-            taken = torch.from_numpy((rank < share).reshape(side, side)).to(picture)
-            made += [picture * (1 - taken) + without * taken]
-            made += [without * (1 - taken) + picture * taken]
-    whole, empty = score(torch.stack([picture, without]))
-    scores = score(torch.stack(made)).reshape(len(maps), len(shares), 2)
+            deleted = torch.from_numpy((rank < share).reshape(side, side)).to(picture)
+            altered += [picture * (1 - deleted) + baseline * deleted]
+            altered += [baseline * (1 - deleted) + picture * deleted]
+    whole, empty = score(torch.stack([picture, baseline]))
+    scores = score(torch.stack(altered)).reshape(len(maps), len(shares), 2)
     areas = []
     for table in scores:
         deletion = np.concatenate([[whole], table[:, 0], [empty]])
@@ -123,7 +127,7 @@ def curves(
     return np.array(areas)
 
 
-def beats(areas: np.ndarray, random: np.ndarray) -> bool:
+def beats_random(areas: np.ndarray, random: np.ndarray) -> bool:
     """Whether a map's areas, as `curves` gives them, are better than those of random maps."""
     return bool(random[0] - areas[0] > LEAST_GAIN and areas[1] - random[1] > LEAST_GAIN)
 
@@ -132,27 +136,33 @@ def judge_maps(
     picture: torch.Tensor,
     maps: Mapping[str, np.ndarray],
     disturbed: Sequence[Mapping[str, np.ndarray]],
-    score: Scorer,
+    score: ScorePictures,
     *,
     pasted: bool = False,
     seed: int = 0,
 ) -> dict[str, dict[str, float | bool | None]]:
     """The trust figures of every method's map of one picture.
 
-    `disturbed` holds, for each disturbance, the maps of the disturbed picture. `pasted` says that
-    the maps are of that sign, which blurring cannot test.
+    Args:
+        picture: (3, side, side) in 0..1.
+        maps: (side, side) by method.
+        disturbed: for each of DISTURBANCES, the maps of the altered picture by method, moved back.
+        score: pictures -> probabilities.
+        pasted: the maps are of that sign, which blurring cannot test.
+        seed: of the random maps.
     """
     rng = np.random.default_rng(seed)
     side = picture.shape[-1]
-    chance = [random_map(side, rng) for _ in range(RANDOM_MAPS)]
-    areas = curves(picture, blur(picture), [*maps.values(), *chance, centre_map(side)], score)
+    random_maps = [random_map(side, rng) for _ in range(RANDOM_MAPS)]
+    compared = [*maps.values(), *random_maps, centre_map(side)]
+    areas = measure_areas(picture, blur(picture), compared, score)
     random = areas[len(maps) : -1].mean(0)
     figures: dict[str, dict[str, float | bool | None]] = {}
     for number, (name, values) in enumerate(maps.items()):
         others = [rank_correlation(values, m) for n, m in maps.items() if n != name]
         stability = float(np.mean([rank_correlation(values, made[name]) for made in disturbed]))
         deletion, insertion = areas[number]
-        reliable: bool | None = bool(values.max() > 0) and beats(areas[number], random)
+        reliable: bool | None = bool(values.max() > 0) and beats_random(areas[number], random)
         if pasted:
             reliable = None if values.max() > 0 and stability >= LEAST_STABILITY else False
         figures[name] = {

@@ -16,10 +16,10 @@ from detector.scoring import Detector, Ensemble
 from detector.verdict import deciding_sign
 from detector.weights import (
     find_source,
+    how_to_get,
     load_detector,
     read_catalogue,
     read_metadata,
-    way_to_get,
 )
 
 MAP_SECONDS = 30  # GPU time requested for one face's heatmaps
@@ -57,7 +57,7 @@ def list_missing() -> list[str]:
     """Return a line for each model without weights: its title and how to get them."""
     catalogue = read_catalogue()
     return [
-        f"{entry.title}: {way_to_get(entry)}"
+        f"{entry.title}: {how_to_get(entry)}"
         for entry in catalogue.entries.values()
         if not find_source(entry, catalogue)
     ]

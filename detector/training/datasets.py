@@ -25,7 +25,7 @@ from detector.records import KeyFrame
 from detector.settings import Progress, Settings, silent
 from detector.training.readers import READERS, SPLITS, Source
 from detector.video import IMAGE_SUFFIXES, Clip
-from detector.weights import write_whole
+from detector.weights import write_atomically
 from detector.workers import map_jobs
 
 FRAMES = "key", "even", "all"
@@ -172,7 +172,7 @@ def prepare(
         raise UserError("no_data", f"No face was found in {root}.")
     complaints += check_index(rows)
     write_index(out / "index.csv", rows)
-    write_whole(out / "left_out.txt", "".join(f"{line}\n" for line in complaints).encode())
+    write_atomically(out / "left_out.txt", "".join(f"{line}\n" for line in complaints).encode())
     return rows, complaints
 
 
@@ -252,7 +252,7 @@ def _copy_face(job: CutJob, key: str) -> tuple[list[Row], str | None]:
         return [], f"{source.path}: {fault}; left out"
     path = out / "crops" / key[:2] / f"{key}-0{Path(source.path).suffix}"
     if not path.is_file():
-        write_whole(path, Path(source.path).read_bytes())
+        write_atomically(path, Path(source.path).read_bytes())
     kind = "swapped" if source.fake else "real"
     crop = str(path.relative_to(out))
     row = replace(_shared_columns(source, key), crop=crop, width=source.width or 0, kind=kind)
@@ -318,7 +318,7 @@ def _cut_faces(job: CutJob, key: str, name: str) -> Iterator[Row]:
 
 def _save_crop(path: Path, image: np.ndarray) -> None:
     _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    write_whole(path, coded.tobytes())
+    write_atomically(path, coded.tobytes())
 
 
 def write_index(path: Path, rows: Iterable[Row]) -> None:
@@ -327,7 +327,7 @@ def write_index(path: Path, rows: Iterable[Row]) -> None:
     writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    write_whole(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_index(path: Path) -> list[Row]:

@@ -13,7 +13,7 @@ from detector.records import Calibration, Label
 from detector.training import metrics
 from detector.training.calibration import decide, decide_held_out, sign_of
 from detector.training.labelled import ClipScore, CropScores
-from detector.training.tables import format_head, format_interval, format_row
+from detector.training.tables import format_count, format_head, format_interval, format_row
 from detector.verdict import to_probability
 
 MANY_CROPS = 5000  # for more crops than this, fewer bootstrap rounds are enough
@@ -172,13 +172,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
 
 def _verdict_rows(counts: dict[str, Any], suffix: str) -> list[str]:
     return [
-        format_row(
-            kind + suffix,
-            *(
-                f"{c['count']} of {c['of']} ({c['interval'][0]:.0%} to {c['interval'][1]:.0%})"
-                for c in of_kind.values()
-            ),
-        )
+        format_row(kind + suffix, *map(format_count, of_kind.values()))
         for kind, of_kind in counts.items()
     ]
 

@@ -10,7 +10,7 @@ from detector.settings import Progress, silent
 from detector.training.datasets import Row
 from detector.training.mixture import read_face
 from detector.verdict import to_probability
-from detector.weights import load_detector, write_whole
+from detector.weights import load_detector, write_atomically
 
 TEACHER_SHARE = 0.4
 """Weight of the teacher's probability in a target; the rest is the label. Below one half, so that
@@ -54,7 +54,7 @@ def ask_teacher(
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["crop", "probability"])
         writer.writerows(known.items())
-        write_whole(cache, text.getvalue().encode())
+        write_atomically(cache, text.getvalue().encode())
     return {row.crop: known[row.crop] for row in rows}
 
 

@@ -75,7 +75,7 @@ class TrainSettings:
     steps: int = 10_000
     """Optimiser steps."""
     batch: int = 32
-    """SampleRange a step, summed over all processes."""
+    """Crops a step, summed over all processes."""
     learning_rate: float = 4e-4
     """Peak learning rate: linear warm-up over 3 % of the steps, then cosine decay."""
     weight_decay: float = 0.02

@@ -1,6 +1,6 @@
 """Weights: the catalogue, checkpoint files, the Hub, and loading a detector."""
 
-from detector.weights.catalogue import FOLDER, Catalogue, Entry, read_catalogue, way_to_get
+from detector.weights.catalogue import FOLDER, Catalogue, Entry, how_to_get, read_catalogue
 from detector.weights.checkpoint import (
     Checkpoint,
     average_checkpoints,
@@ -11,14 +11,14 @@ from detector.weights.checkpoint import (
     recalibrate,
     save_checkpoint,
     verify_checkpoint,
-    write_whole,
+    write_atomically,
 )
 from detector.weights.hub import push_checkpoint
 from detector.weights.loading import (
     find_source,
-    introduce,
     list_models,
     load_detector,
+    parse_metadata,
     resolve_weights,
 )
 
@@ -31,10 +31,11 @@ __all__ = [
     "convert_state",
     "find_source",
     "golden_input",
-    "introduce",
+    "how_to_get",
     "list_models",
     "load_detector",
     "load_network",
+    "parse_metadata",
     "push_checkpoint",
     "read_catalogue",
     "read_metadata",
@@ -42,6 +43,5 @@ __all__ = [
     "resolve_weights",
     "save_checkpoint",
     "verify_checkpoint",
-    "way_to_get",
-    "write_whole",
+    "write_atomically",
 ]

@@ -70,7 +70,7 @@ def read_catalogue(folder: Path = FOLDER) -> Catalogue:
     return Catalogue(stored["default"], entries, folder)
 
 
-def way_to_get(entry: Entry) -> str:
+def how_to_get(entry: Entry) -> str:
     """The command that fetches or trains a model's weights; for an ensemble, its members.
 
     DIR is what the recipe learns from: `train --help` says what that can be.

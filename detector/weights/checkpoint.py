@@ -97,7 +97,7 @@ def save_checkpoint(
     tensors[GOLDEN + "input"] = torch.from_numpy(picture)
     tensors[GOLDEN + "logit"] = torch.tensor([_golden_logit(rounded, picture)])
     content = save(tensors, metadata={HEADER: json.dumps(metadata)})
-    write_whole(path, content)
+    write_atomically(path, content)
     return hash_file(path)
 
 
@@ -175,8 +175,8 @@ def average_checkpoints(checkpoints: Sequence[Checkpoint], path: Path) -> str:
     }
     networks[0].load_state_dict(mean)
     parts = [checkpoint.metadata.get("training", {}) for checkpoint in checkpoints]
-    never = set.intersection(*(set(part.get("left_out", ())) for part in parts))
-    training = {"mean_of": parts, "left_out": sorted(never)}
+    left_out = set.intersection(*(set(part.get("left_out", ())) for part in parts))
+    training = {"mean_of": parts, "left_out": sorted(left_out)}
     about = {"training": training, "licence": first.get("licence", "")}
     return save_checkpoint(path, networks[0], margin=float(first["margin"]), about=about)
 
@@ -230,7 +230,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
         raise UserError("weights_mismatch", f"{path} is not a checkpoint of this program.")
     if tuple(metadata.get("classes", ())) != CLASSES:
-        raise UserError("weights_mismatch", f"{path} tells other classes apart than {CLASSES}.")
+        raise UserError("weights_mismatch", f"{path} has other classes than {CLASSES}.")
     return metadata
 
 
@@ -337,7 +337,7 @@ def _load_tensors(network: Network, tensors: Mapping[str, torch.Tensor], path: P
         raise UserError("weights_corrupt", f"{path} contains numbers that are not finite.")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file atomically; raises UserError `disk_full`."""
     part = path.with_name(path.name + ".part")
     try:

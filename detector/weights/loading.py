@@ -14,7 +14,7 @@ from detector.errors import UserError
 from detector.provenance import hash_file
 from detector.records import SIGNS, Calibration, ModelInfo
 from detector.scoring import Detector, Ensemble, choose_device, to_device
-from detector.weights.catalogue import Catalogue, Entry, read_catalogue, way_to_get
+from detector.weights.catalogue import Catalogue, Entry, how_to_get, read_catalogue
 from detector.weights.checkpoint import Checkpoint, load_network, read_metadata
 from detector.weights.hub import fetch
 
@@ -125,12 +125,12 @@ def load_detector(
     network = load_network(checkpoint)
     fold_norms(network)
     network = to_device(network, chosen)
-    info, calibration, margin = introduce(checkpoint)
+    info, calibration, margin = parse_metadata(checkpoint)
     return Detector(info, network, calibration, margin, chosen)
 
 
-def introduce(checkpoint: Checkpoint) -> tuple[ModelInfo, Calibration, float]:
-    """Read from a checkpoint which model it is, its calibration, and the margin of its crops."""
+def parse_metadata(checkpoint: Checkpoint) -> tuple[ModelInfo, Calibration, float]:
+    """A checkpoint's metadata as records: (model, calibration, crop margin)."""
     metadata = checkpoint.metadata
     stored = dict(metadata["calibration"])
     stored["real_logits"] = tuple(stored.get("real_logits", ()))
@@ -153,6 +153,6 @@ def _locate(entry: Entry, catalogue: Catalogue, download: bool) -> tuple[Path, s
             return fetch(entry, download)
     raise UserError(
         "no_weights",
-        f"{entry.title} has no weights yet. Train it ({way_to_get(entry)}) and pass the file "
+        f"{entry.title} has no weights yet. Train it ({how_to_get(entry)}) and pass the file "
         "with --weights, or choose another model.",
     )
