@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detector import texts
-from detector.lanes import SHOWN
 from detector.records import Label, Scan, Statement, Verdict, show_probability
 from detector.stress import Trial, unsettles
+
+MAKERS = {"generated": ("declared", "generator"), "altered": ("declared_edited", "editor")}
+"""Kind of statement -> keys of its sentence and of the word for an unnamed maker."""
+CROWD = 3  # people judged from which the card says that the highest score is so by chance too
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,29 @@ def describe_file(found: Scan, language: str) -> str:
 
 def declared(statements: Sequence[Statement], language: str) -> str:
     """Return the file's own statement that it was generated or edited; empty if it makes none."""
-    relevant = [s for s in statements if s.kind in ("generated", "altered")]
+    relevant = [s for s in statements if s.kind in MAKERS]
     if not relevant:
         return ""
     first = min(relevant, key=lambda s: (s.kind != "generated", not s.who))
-    key, unnamed = {
-        "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
-    }[first.kind]  # fmt: skip
-    sentence = texts.say(language, key, who=first.who or texts.say(language, unnamed))
-    note = texts.say(language, "declared_note", where=first.where)
+    sentence = describe_making(first, language)
+    note = texts.translate(language, "declared_note", where=first.where)
     return f'<div class="declared">{html.escape(sentence)}.<small>{html.escape(note)}</small></div>'
+
+
+def describe_making(statement: Statement, language: str) -> str:
+    """Return a statement of one of the kinds in MAKERS as a sentence without a full stop."""
+    key, unnamed = MAKERS[statement.kind]
+    who = statement.who or texts.translate(language, unnamed)
+    return texts.translate(language, key, who=who)
 
 
 def verdict_card(answer: Answer, language: str) -> str:
     """Return the card with the verdict, its person, probability, reasons and next step."""
     found, label = answer.found, answer.label
     crowd = ""
-    if len(found.people) > SHOWN:
-        crowd = texts.say(language, "crowd_note", count=len(found.people))
-    next_step = texts.say(language, "next")
+    if texts.number_judged(found) >= CROWD:
+        crowd = texts.translate(language, "crowd_note", count=texts.number_judged(found))
+    next_step = texts.translate(language, "next")
     parts = [
         file_line(answer.name, describe_file(found, language)),
         declared(found.provenance.statements, language),
@@ -89,10 +96,10 @@ def verdict_card(answer: Answer, language: str) -> str:
         paragraph(holds_line(answer, language), "holds"),
         f'<div class="next"><b>{html.escape(next_step)}</b>'
         f"{paragraph(texts.what_next(language, found, label))}</div>",
-        paragraph(" ".join(texts.tell_warning(language, w) for w in found.warnings), "quiet"),
+        paragraph(" ".join(texts.translate_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
         paragraph(texts.strength(language, found.model.figures), "quiet"),
-        paragraph(texts.say(language, "known"), "quiet known") if answer.known else "",
+        paragraph(texts.translate(language, "known"), "quiet known") if answer.known else "",
     ]
     return f'<div class="card {label}">{"".join(parts)}</div>'
 
@@ -102,7 +109,7 @@ def signs(found: Scan, language: str) -> str:
     if not found.verdict.signs:
         return ""
     rows = "".join(
-        f"<dt>{html.escape(texts.say(language, f'sign_{sign}'))}</dt>"
+        f"<dt>{html.escape(texts.translate(language, f'sign_{sign}'))}</dt>"
         f'<dd class="meter" aria-hidden="true"><i style="width:{100 * probability:.0f}%"></i></dd>'
         f"<dd>{show_probability(probability)}</dd>"
         for sign, probability in found.verdict.signs.items()
@@ -116,32 +123,35 @@ def holds_line(answer: Answer, language: str) -> str:
     if not any(p.scores for p in found.people):
         return ""
     if answer.trials is None:
-        return texts.say(language, "holds_running")
+        return texts.translate(language, "holds_running")
     altered = answer.trials[1:]
     same = sum(t.label is found.verdict.label for t in altered)
     if answer.label is not found.verdict.label:
         names = [
-            texts.say(language, f"trial_{t.name}") for t in altered if unsettles(t, found.verdict)
+            texts.translate(language, f"trial_{t.name}")
+            for t in altered
+            if unsettles(t, found.verdict)
         ]
         label = texts.label_text(language, found.verdict.label)
-        return texts.say(language, "holds_no", label=label, altered=", ".join(names))
+        return texts.translate(language, "holds_no", label=label, altered=", ".join(names))
     if same == len(altered):
-        return texts.say(language, "holds_yes", total=len(altered))
+        return texts.translate(language, "holds_yes", total=len(altered))
     if found.verdict.label is Label.MANIPULATED:  # only hard compression is excused
-        return texts.say(language, "holds_but_hard", same=same, total=len(altered))
-    return texts.say(language, "holds_doubt", same=same, total=len(altered))
+        return texts.translate(language, "holds_but_hard", same=same, total=len(altered))
+    other = len(altered) - same
+    return texts.translate(language, "holds_doubt", other=other, total=len(altered))
 
 
 def trials_table(answer: Answer, language: str) -> str:
     """Return the stress test's table, one row an alteration."""
-    line = holds_line(answer, language) or texts.say(language, "holds_none")
+    line = holds_line(answer, language) or texts.translate(language, "holds_none")
     if not answer.trials:
         return f'<div class="evidence">{paragraph(line)}</div>'
     heads = "".join(
-        f"<th>{html.escape(h)}</th>" for h in texts.say(language, "holds_head").split("|")
+        f"<th>{html.escape(h)}</th>" for h in texts.translate(language, "holds_head").split("|")
     )
     rows = "".join(
-        f"<tr><td>{html.escape(texts.say(language, f'trial_{t.name}'))}</td>"
+        f"<tr><td>{html.escape(texts.translate(language, f'trial_{t.name}'))}</td>"
         f"<td>{show_probability(t.probability)}</td><td>{texts.SYMBOLS[t.label]} "
         f"{html.escape(texts.label_text(language, t.label))}</td></tr>"
         for t in answer.trials

@@ -15,8 +15,8 @@ COLOURS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#7b4fa3")
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Dash patterns; the next one is used when the colours are used up."""
 COLOUR_MAP = cv2.COLORMAP_INFERNO  # perceptually uniform, and safe for the colour-blind
-FAINT = 0.35  # factor on the opacity of a map that failed its test
-BEYOND = 128  # grey level of what lies beyond the edge of the picture
+UNRELIABLE_OPACITY = 0.35  # factor on the opacity of a map that failed its test
+OUTSIDE_GREY = 128  # grey level of what lies beyond the edge of the picture
 
 
 def person_style(rank: int) -> tuple[str, str]:
@@ -34,7 +34,7 @@ def clean_crop(face: Face, video: VideoInfo) -> Image:
         max(0, round(-top * down)) : max(0, round((video.height - top) * down)),
         max(0, round(-left * across)) : max(0, round((video.width - left) * across)),
     ] = True
-    return np.where(inside[..., None], face.crop, np.uint8(BEYOND))
+    return np.where(inside[..., None], face.crop, np.uint8(OUTSIDE_GREY))
 
 
 def to_png(image: Image) -> bytes:
@@ -85,11 +85,11 @@ def overlay(image: Image, values: np.ndarray, *, opacity: float = 0.6, scale: fl
     return (image * (1 - alpha) + colour_heatmap(values, scale) * alpha).round().astype(np.uint8)
 
 
-def see_through(heatmap: Heatmap, side: int) -> str:
+def heatmap_layer(heatmap: Heatmap, side: int) -> str:
     """A map as a transparent picture to lay over a face; faint if it failed its test."""
     alpha = np.sqrt(np.clip(heatmap.values, 0, 1))
     if heatmap.trust.get("reliable") is False:
-        alpha = alpha * FAINT
+        alpha = alpha * UNRELIABLE_OPACITY
     colours = np.dstack([colour_heatmap(heatmap.values), (alpha * 255).round().astype(np.uint8)])
     picture = PIL.Image.fromarray(colours).resize((side, side), PIL.Image.Resampling.BILINEAR)
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from detector.texts import find_decider
 RATE = 25  # samples a second of the curves that are correlated
 MIN_OVERLAP_SECONDS = 1.0  # the clips must overlap by this, and by this fraction of the shorter one
 MIN_OVERLAP_FRACTION = 0.5
-WELL = 0.6  # correlation from which both clips are taken to show the same scene
+GOOD_AGREEMENT = 0.6  # correlation from which both clips are taken to show the same scene
 LEAST_VARIANCE = 1e-9  # product of both standard deviations below which a picture does not change
 MAX_TIME_DIFFERENCE = 0.12  # seconds between two faces of the same moment
 FACE_SIDE = 240  # side of the compared faces, pixels

@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 
 from detector import texts
-from detector.cards import Answer, describe_file, paragraph
-from detector.charts import clean_crop, draw_boxes, person_style, see_through, to_data_uri
-from detector.comparison import WELL, align_clips, pair_faces
+from detector.cards import MAKERS, Answer, describe_file, describe_making, paragraph
+from detector.charts import clean_crop, draw_boxes, heatmap_layer, person_style, to_data_uri
+from detector.comparison import GOOD_AGREEMENT, align_clips, pair_faces
 from detector.heatmaps import TITLES
 from detector.lanes import draw_lanes
 from detector.records import (
@@ -91,7 +91,7 @@ def faces_page(
     """
     plates = telling_faces(found, chosen)
     if not plates:
-        return f'<div class="evidence">{paragraph(texts.say(language, "faces_empty"))}</div>'
+        return f'<div class="evidence">{paragraph(texts.translate(language, "faces_empty"))}</div>'
     drawn = "".join(
         plate(
             found, person, face, maps.get((face.frame_index, person.person.id)), language,
@@ -99,10 +99,23 @@ def faces_page(
         )
         for person, face in plates
     )  # fmt: skip
-    intro = texts.say(language, "faces_intro", id=plates[-1][0].person.id)
-    if waiting and not texts.is_still(found):
-        intro += f" {texts.say(language, 'faces_choose')}"
-    return f'<div class="evidence">{paragraph(intro)}<div class="plates">{drawn}</div></div>'
+    still = texts.is_still(found)
+    kind = "faces_intro_still" if still else "faces_intro"
+    intro = texts.translate(language, kind, id=plates[-1][0].person.id)
+    if waiting and not still:
+        intro += f" {texts.translate(language, 'faces_choose')}"
+    untested = ""
+    if any(_shows(heatmap) and heatmap.sign == "pasted" for heatmap in maps.values()):
+        untested = texts.translate(language, "faces_untested")
+    return (
+        f'<div class="evidence">{paragraph(intro)}{paragraph(untested)}'
+        f'<div class="plates">{drawn}</div></div>'
+    )
+
+
+def _shows(heatmap: Heatmap | None) -> bool:
+    """Whether a map marks anything."""
+    return heatmap is not None and heatmap.values.max() > 0
 
 
 def detail_window(face: Face, heatmap: Heatmap | None) -> tuple[float, float]:
@@ -141,38 +154,39 @@ def plate(
     """Return one face's plate: the crop with its map, the magnified detail, and a neighbour's."""
     probability = next(s.probability for s in person.scores if s.face is face)
     if texts.is_still(found):
-        title = texts.say(language, "person", id=person.person.id)
+        title = texts.translate(language, "person", id=person.person.id)
     else:
-        title = texts.say(language, "plate_title", id=person.person.id, time=f"{face.time:.2f}")
+        title = texts.translate(
+            language, "plate_title", id=person.person.id, time=f"{face.time:.2f}"
+        )
     crop = clean_crop(face, found.video)
     left, top = detail_window(face, heatmap)
-    empty = heatmap is not None and heatmap.values.max() <= 0
-    shows = heatmap is not None and not empty
+    shows = _shows(heatmap)
     where = "plate_detail" if shows else "plate_detail_empty"
     mark = (
         f'<i class="mark" style="left:{100 * left:.0f}%;top:{100 * top:.0f}%;'
         f'width:{100 * DETAIL:.0f}%;height:{100 * DETAIL:.0f}%"></i>'
     )
-    layer = f'<img class="map" alt="" src="{see_through(heatmap, 160)}">' if heatmap else ""
+    layer = f'<img class="map" alt="" src="{heatmap_layer(heatmap, 160)}">' if heatmap else ""
     figures = [
         f'<figure><div class="stack"><img alt="{html.escape(title)}" '
         f'src="{to_data_uri(crop, SIDE)}">{layer}{mark}</div>'
-        f"<figcaption>{html.escape(texts.say(language, 'plate_face'))}</figcaption></figure>",
-        _figure(cut_detail(crop, left, top), texts.say(language, where)),
+        f"<figcaption>{html.escape(texts.translate(language, 'plate_face'))}</figcaption></figure>",
+        _figure(cut_detail(crop, left, top), texts.translate(language, where)),
     ]
     beside = neighbour(person, face)
     if beside is not None:
         other = cut_detail(clean_crop(beside.face, found.video), left, top)
         time = f"{beside.face.time:.2f}"
-        figures.append(_figure(other, texts.say(language, "plate_neighbour", time=time)))
+        figures.append(_figure(other, texts.translate(language, "plate_neighbour", time=time)))
     slider = ""
     if shows:
-        said = html.escape(texts.say(language, "plate_map"))
+        said = html.escape(texts.translate(language, "plate_map"))
         slider = (
             f'<label>{said}<input type="range" min="0" max="100" value="70" class="see"></label>'
         )
     faint = " faint" if heatmap and shows and heatmap.trust.get("reliable") is False else ""
-    symbol, shown = texts.SYMBOLS[person.verdict.label], show_probability(probability, ".2f")
+    symbol, shown = texts.SYMBOLS[person.verdict.label], show_probability(probability)
     told = describe_map(heatmap, language) if waiting or heatmap else ""
     return (
         f'<article class="plate{faint}"><header>{html.escape(title)} · '
@@ -193,24 +207,24 @@ def _figure(image: Image, caption: str) -> str:
 def describe_map(heatmap: Heatmap | None, language: str) -> str:
     """Say whether a map can be trusted and which region of the face it marks."""
     if heatmap is None:
-        return texts.say(language, "map_working")
+        return texts.translate(language, "map_working")
     if heatmap.values.max() <= 0:
-        return texts.say(language, "map_empty")
+        return texts.translate(language, "map_empty")
     first = max(heatmap.regions, key=lambda name: heatmap.regions[name])
-    where = texts.say(
-        language, "map_where", first=texts.say(language, f"region_{first}"),
+    where = texts.translate(
+        language, "map_where", first=texts.translate(language, f"region_{first}"),
         share=f"{heatmap.regions[first]:.0%}",
     )  # fmt: skip
     if not heatmap.trust:
-        return f"{where} {texts.say(language, 'map_testing')}"
+        return f"{where} {texts.translate(language, 'map_testing')}"
     pasted, reliable = heatmap.sign == "pasted", heatmap.trust["reliable"]
     if reliable is False:
-        return texts.say(language, "map_unsteady" if pasted else "map_no")
+        return texts.translate(language, "map_unsteady" if pasted else "map_no")
     if not pasted:
-        return f"{texts.say(language, 'map_yes')} {where}"
+        return f"{texts.translate(language, 'map_yes')} {where}"
     alone = heatmap.trust["agreement"] < LEAST_AGREEMENT
     told = ["map_untested", *(["map_alone"] if alone else [])]
-    return " ".join([*(texts.say(language, key) for key in told), where])
+    return " ".join([*(texts.translate(language, key) for key in told), where])
 
 
 def _figures(heatmap: Heatmap | None, language: str) -> str:
@@ -223,11 +237,11 @@ def _figures(heatmap: Heatmap | None, language: str) -> str:
         value = f"{t[name]:.2f}"
         if f"{name}_random" in t:
             random = f"{t[f'{name}_random']:.2f}"
-            value = texts.say(language, "trust_random", value=value, random=random)
-        rows.append(f"{texts.say(language, f'trust_{name}')}: {value}")
+            value = texts.translate(language, "trust_random", value=value, random=random)
+        rows.append(f"{texts.translate(language, f'trust_{name}')}: {value}")
     told = "<br>".join(html.escape(row) for row in rows)
-    summary = html.escape(texts.say(language, "plate_figures"))
-    bright = html.escape(texts.say(language, "map_strength"))
+    summary = html.escape(texts.translate(language, "plate_figures"))
+    bright = html.escape(texts.translate(language, "map_strength"))
     title = html.escape(TITLES[heatmap.method])
     return f"<details><summary>{summary}</summary><p>{title}<br>{told}<br>{bright}</p></details>"
 
@@ -244,21 +258,21 @@ def frames_page(answer: Answer, language: str) -> str:
                    "" if texts.is_still(found) else f"{f.time:.2f} s", 160)
             for f in faces
         )  # fmt: skip
-        title = html.escape(texts.say(language, "person", id=person.person.id))
+        title = html.escape(texts.translate(language, "person", id=person.person.id))
         rows.append(f'<div class="contact"><h2>{title}</h2><div class="row">{cells}</div></div>')
     whole = "".join(
         _saved(k.image, f"{stem} {k.time:.2f} s",
                "" if texts.is_still(found) else f"{k.time:.2f} s", 240)
         for k in _spread(found.key_frames)
     )  # fmt: skip
-    title = html.escape(texts.say(language, "frames_whole"))
+    title = html.escape(texts.translate(language, "frames_whole"))
     rows.append(f'<div class="contact"><h2>{title}</h2><div class="row whole">{whole}</div></div>')
     sheet = (
         f'<a class="lt-button" download="{html.escape(stem)} contact sheet.jpg" '
         f'href="{to_data_uri(contact_sheet(found), 4000)}">'
-        f"{html.escape(texts.say(language, 'sheet'))}</a>"
+        f"{html.escape(texts.translate(language, 'sheet'))}</a>"
     )
-    intro = paragraph(texts.say(language, "frames_intro"))
+    intro = paragraph(texts.translate(language, "frames_intro"))
     return f'<div class="evidence lt-sheet">{intro}{"".join(rows)}{sheet}</div>'
 
 
@@ -316,25 +330,27 @@ def comparison_page(answer: Answer, other: Scan, language: str) -> str:
     found = answer.found
     aligned = align_clips(found.curve, other.curve)
     offset = aligned.offset
-    agreement = texts.say(language, "agree_well" if aligned.agreement >= WELL else "agree_little")
-    told = texts.say(
+    agreement = texts.translate(
+        language, "agree_well" if aligned.agreement >= GOOD_AGREEMENT else "agree_little"
+    )
+    told = texts.translate(
         language, "compare_offset", time=f"{max(0.0, -offset):.2f}",
         other=f"{max(0.0, offset):.2f}", agreement=agreement,
     )  # fmt: skip
     rows = []
     for pair in pair_faces(found, other, offset):
-        names = texts.say(
+        names = texts.translate(
             language, "compare_pair", time=f"{pair.first.time:.2f}", other=f"{pair.second.time:.2f}"
         ).split("|")
         cells = "".join(_figure(p, n) for p, n in zip(pair.pictures, names, strict=True))
         rows.append(f'<article class="plate"><div class="three">{cells}</div></article>')
     pairs = f'<div class="pairs">{"".join(rows)}</div>'
     if not rows:
-        pairs = paragraph(texts.say(language, "compare_none"))
+        pairs = paragraph(texts.translate(language, "compare_none"))
     labels = [texts.label_text(language, label) for label in (answer.label, other.verdict.label)]
-    scores = texts.say(language, "compare_scores", first=labels[0], second=labels[1])
+    scores = texts.translate(language, "compare_scores", first=labels[0], second=labels[1])
     curves = "".join(
-        f"<h2>{html.escape(texts.say(language, key))}</h2>{draw_lanes(clip, language)}"
+        f"<h2>{html.escape(texts.translate(language, key))}</h2>{draw_lanes(clip, language)}"
         for key, clip in (("compare_first", found), ("compare_second", other))
     )
     return f'<div class="evidence">{paragraph(told)}{paragraph(scores)}{pairs}{curves}</div>'
@@ -344,42 +360,39 @@ def origin_page(answer: Answer, language: str) -> str:
     """Return what the file states about its own origin."""
     found = answer.found
     origin = found.provenance
-    state = texts.say(language, f"credentials_{origin.content_credentials}")
-    rows = [(texts.say(language, "origin_credentials"), state)]
+    state = texts.translate(language, f"credentials_{origin.content_credentials}")
+    rows = [(texts.translate(language, "origin_credentials"), state)]
     if origin.signer:
-        rows.append((texts.say(language, "origin_signer"), origin.signer))
+        rows.append((texts.translate(language, "origin_signer"), origin.signer))
     rows += [
-        (texts.say(language, "origin_statement"), tell(s, language)) for s in origin.statements
+        (texts.translate(language, "origin_statement"), describe_statement(s, language))
+        for s in origin.statements
     ]
     nothing = not origin.statements and not origin.container
     nothing = nothing and origin.content_credentials not in ("valid", "invalid", "remote")
     kept = [(key, value) for key, value in sorted(origin.container.items())]
-    names = texts.say(language, "origin_file").split("|")
+    names = texts.translate(language, "origin_file").split("|")
     about = describe_file(found, language)
     file = list(zip(names, (answer.name, origin.sha256, about, found.video.codec), strict=True))
-    said = paragraph(texts.say(language, "origin_nothing")) if nothing else ""
+    said = paragraph(texts.translate(language, "origin_nothing")) if nothing else ""
     container = ""
     if kept:
-        title = html.escape(texts.say(language, "origin_container"))
+        title = html.escape(texts.translate(language, "origin_container"))
         container = f"<h2>{title}</h2>{table(kept)}"
     return (
-        f'<div class="evidence">{paragraph(texts.say(language, "origin_intro"))}{said}'
+        f'<div class="evidence">{paragraph(texts.translate(language, "origin_intro"))}{said}'
         f"{table(rows)}{container}<h2>{html.escape(names[0])}</h2>"
         f"{table([row for row in file if row[1]])}</div>"
     )
 
 
-def tell(statement: Statement, language: str) -> str:
+def describe_statement(statement: Statement, language: str) -> str:
     """Return a statement of the file in words."""
-    key, unnamed = {
-        "generated": ("declared", "generator"), "altered": ("declared_edited", "editor"),
-    }.get(statement.kind, ("", ""))  # fmt: skip
-    if not key:
-        kind = texts.say(language, f"statement_{statement.kind}")
-        who = statement.who or texts.say(language, "unnamed")
-        return texts.say(language, "statement", kind=kind, who=who, where=statement.where)
-    who = statement.who or texts.say(language, unnamed)
-    return f"{texts.say(language, key, who=who)} ({statement.where})"
+    if statement.kind in MAKERS:
+        return f"{describe_making(statement, language)} ({statement.where})"
+    kind = texts.translate(language, f"statement_{statement.kind}")
+    who = statement.who or texts.translate(language, "unnamed")
+    return texts.translate(language, "statement", kind=kind, who=who, where=statement.where)
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:

@@ -42,10 +42,10 @@ def draw_lanes(found: Scan, language: str) -> str:
         )
     if not still:
         rows += [_draw_differences(found, end, language), _draw_axis(end)]
-    notes = [texts.say(language, "legend_still" if still else "legend")]
+    notes = [texts.translate(language, "legend_still" if still else "legend")]
     if len(found.people) > SHOWN:
         count = len(found.people)
-        notes.insert(0, texts.say(language, "crowd", shown=SHOWN, count=count))
+        notes.insert(0, texts.translate(language, "crowd", shown=SHOWN, count=count))
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     kind = "still" if still else "timed"
     return f'<div class="lanes {kind}">{"".join(rows)}</div><div class="lane-notes">{below}</div>'
@@ -63,12 +63,16 @@ def _label(found: Scan, person: PersonVerdict, rank: int, language: str, height:
     verdict, times = person.verdict, [f.time for f in faces]
     label = texts.label_text(language, verdict.label)
     if texts.is_still(found):
-        title = texts.say(language, "lane_still", id=person.person.id, label=label)
+        title = texts.translate(language, "lane_still", id=person.person.id, label=label)
     else:
         start, end = f"{min(times):.1f}", f"{max(times):.1f}"
-        title = texts.say(language, "lane", id=person.person.id, start=start, end=end, label=label)
+        title = texts.translate(
+            language, "lane", id=person.person.id, start=start, end=end, label=label
+        )
     number = verdict.probability
     shown = "—" if number is None else show_probability(number)
+    if texts.is_brief(found, person):
+        shown = texts.translate(language, "lane_brief")
     portrait = to_data_uri(clean_crop(best, found.video), min(56, height))
     return (
         f'<div class="who" style="--c:{person_style(rank)[0]}" title="{html.escape(title)}">'
@@ -107,7 +111,7 @@ def _draw_plot(found: Scan, person: PersonVerdict, rank: int, end: float) -> str
     dots = "".join(
         f'<circle cx="{x:.2f}%" cy="{y:.1f}%" r="3.5" fill="{colour}" class="point" '
         f'data-frame="{s.face.frame_index}"><title>{s.face.time:.1f} s: '
-        f"{show_probability(s.probability, '.2f')}</title></circle>"
+        f"{show_probability(s.probability)}</title></circle>"
         for x, y, s in points
     )
     return (
@@ -155,7 +159,7 @@ def _draw_differences(found: Scan, end: float, language: str) -> str:
         for t, d in zip(found.curve.times, differences, strict=True)
         if t <= end
     )
-    label = html.escape(texts.say(language, "picture_changes"))
+    label = html.escape(texts.translate(language, "picture_changes"))
     return (
         f'<div class="lane changes"><div class="who">{label}</div><div class="plot">'
         f'<svg aria-hidden="true" viewBox="0 0 {SPAN} 100" preserveAspectRatio="none">'

@@ -84,9 +84,9 @@ def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
     language = texts.choose_language(made["language"])
     answer = _as_answer(as_reported(found, report), report)
     found = answer.found
-    title = texts.say(language, "report_title", file=answer.name)
+    title = texts.translate(language, "report_title", file=answer.name)
     stamp = datetime.fromisoformat(made["when"]).strftime("%Y-%m-%d %H:%M:%S %Z")
-    when = texts.say(language, "report_made", date=stamp, version=made["version"])
+    when = texts.translate(language, "report_made", date=stamp, version=made["version"])
     note = made["note"] and f'<div class="note">{html.escape(made["note"])}</div>'
     lanes = draw_lanes(found, language)
     parts = [
@@ -207,7 +207,7 @@ def _as_answer(found: Scan, report: Mapping[str, Any]) -> Answer:
 
 
 def _section(language: str, key: str, body: str) -> str:
-    return f"<h2>{html.escape(texts.say(language, key))}</h2>{body}" if body else ""
+    return f"<h2>{html.escape(texts.translate(language, key))}</h2>{body}" if body else ""
 
 
 def _frames(found: Scan) -> str:
@@ -221,12 +221,12 @@ def _frames(found: Scan) -> str:
 
 
 def _limits(found: Scan, language: str) -> str:
-    lines = [texts.not_checked(language, found), texts.say(language, "next_no_signs")]
+    lines = [texts.not_checked(language, found), texts.translate(language, "next_no_signs")]
     return "".join(paragraph(line) for line in lines)
 
 
 def _record(found: Scan, language: str) -> str:
-    names = texts.say(language, "report_model").split("|")
+    names = texts.translate(language, "report_model").split("|")
     bounds = f"{found.calibration.lower:.3f}, {found.calibration.upper:.3f}"
     chosen = ", ".join(f"{k} {v}" for k, v in found.settings.items() if v is not None)
     model = f"{found.model.name} ({found.model.source})"
@@ -241,5 +241,5 @@ def _carry(report: Mapping[str, Any]) -> str:
 
 def _verify(answer: Answer, language: str, file: str) -> str:
     command = f'python -m detector verify "{file}" "{answer.name}"'
-    told = html.escape(texts.say(language, "report_verify", command="\0"))
+    told = html.escape(texts.translate(language, "report_verify", command="\0"))
     return f"<p>{told.replace(chr(0), f'<code>{html.escape(command)}</code>')}</p>"

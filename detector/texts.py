@@ -12,7 +12,7 @@ from typing import Any
 
 from detector.errors import UserError
 from detector.records import Calibration, Label, PersonVerdict, Scan, Verdict, show_probability
-from detector.verdict import FEWEST_FACES, count_above, fewest_faces
+from detector.verdict import FEWEST_FACES, choose_label, count_above, count_judged, fewest_faces
 
 TITLE = "Unmask"
 ENGLISH = "en"
@@ -47,14 +47,14 @@ def choose_language(wanted: str | None) -> str:
     return code if code in languages() else ENGLISH
 
 
-def say(language: str, key: str, **values: Any) -> str:
+def translate(language: str, key: str, **values: Any) -> str:
     """Return a sentence with its placeholders filled in."""
     return sentences()[key][language].format(**values)
 
 
-def say_count(language: str, key: str, count: int) -> str:
+def translate_count(language: str, key: str, count: int) -> str:
     """Return a count of `faces` or `people` in words, singular or plural."""
-    return say(language, f"{key}_{'one' if count == 1 else 'many'}", count=count)
+    return translate(language, f"{key}_{'one' if count == 1 else 'many'}", count=count)
 
 
 def labels() -> dict[str, dict[str, str]]:
@@ -74,12 +74,12 @@ def script_words() -> dict[str, dict[str, str]]:
     }
 
 
-def tell_error(language: str, error: UserError) -> str:
+def translate_error(language: str, error: UserError) -> str:
     """Return an error's message in English, or its code's general sentence in a translation."""
     key = f"error_{error.code}"
     if language == ENGLISH or key not in sentences():
         return error.message
-    return say(language, key)
+    return translate(language, key)
 
 
 @cache
@@ -92,17 +92,17 @@ def warning_patterns() -> dict[str, re.Pattern[str]]:
     }
 
 
-def tell_warning(language: str, warning: str) -> str:
+def translate_warning(language: str, warning: str) -> str:
     """Translate a scan's warning, which is in English; one that is unknown is returned as it is."""
     for key, pattern in warning_patterns().items():
         if found := pattern.fullmatch(warning):
-            return say(language, key, **found.groupdict())
+            return translate(language, key, **found.groupdict())
     return warning
 
 
 def label_text(language: str, label: Label) -> str:
     """Return a label in words."""
-    return say(language, f"label_{label}")
+    return translate(language, f"label_{label}")
 
 
 def is_still(found: Scan) -> bool:
@@ -120,16 +120,29 @@ def find_decider(found: Scan) -> PersonVerdict | None:
 def seen(language: str, found: Scan) -> str:
     """Say how many frames were examined."""
     if is_still(found):
-        return say(language, "seen_picture")
-    return say(language, "seen_frames", count=len(found.key_frames))
+        return translate(language, "seen_picture")
+    return translate(language, "seen_frames", count=len(found.key_frames))
 
 
 def of_whom(language: str, found: Scan) -> str:
     """Say which person the verdict is about; empty unless there are several people."""
-    decider = find_decider(found)
-    if decider is None or len(found.people) < 2:
+    decider, count = find_decider(found), len(found.people)
+    if decider is None or count < 2:
         return ""
-    return say(language, "of_whom", id=decider.person.id, count=len(found.people))
+    judged, who = number_judged(found), decider.person.id
+    if judged == count:
+        return translate(language, "of_whom", id=who, count=count)
+    return translate(language, "of_whom_judged", id=who, judged=judged, count=count)
+
+
+def number_judged(found: Scan) -> int:
+    """Return the number of people who were seen often enough to be judged."""
+    return count_judged([len(p.scores) for p in found.people])
+
+
+def is_brief(found: Scan, person: PersonVerdict) -> bool:
+    """Whether a person was seen too briefly to be judged."""
+    return 0 < len(person.scores) < fewest_faces([len(p.scores) for p in found.people])
 
 
 def probability(language: str, found: Scan) -> str:
@@ -139,8 +152,8 @@ def probability(language: str, found: Scan) -> str:
         return ""
     shown, low, high = map(show_probability, (verdict.probability, *verdict.interval))
     if is_still(found):
-        return say(language, "probability_still", shown=shown)
-    return say(language, "probability", shown=shown, low=low, high=high)
+        return translate(language, "probability_still", shown=shown)
+    return translate(language, "probability", shown=shown, low=low, high=high)
 
 
 def frequency(language: str, verdict: Verdict, calibration: Calibration) -> str:
@@ -148,36 +161,46 @@ def frequency(language: str, verdict: Verdict, calibration: Calibration) -> str:
     if verdict.probability is None or not calibration.real_logits:
         return ""
     above, total = count_above(verdict.probability, calibration)
-    return say(language, "frequency", above=above, total=total)
+    return translate(language, "frequency", above=above, total=total)
 
 
 def why(language: str, found: Scan) -> list[str]:
     """Give the reasons for the verdict."""
     decider = find_decider(found)
     if decider is None:
-        return [say(language, "why_no_face", seen=seen(language, found))]
+        return [translate(language, "why_no_face", seen=seen(language, found))]
     if not decider.scores:
-        return [say(language, "why_unfit")]
+        return [translate(language, "why_unfit")]
     if not found.calibration.calibrated:
-        return [say(language, "why_uncalibrated")]
+        return [translate(language, "why_uncalibrated")]
     told = []
     if found.verdict.label is not decider.verdict.label:
         brief = max(
             (p for p in found.people if p is not decider and p.scores),
             key=lambda p: p.verdict.probability or 0.0,
         )
-        told.append(say(language, "why_brief", id=brief.person.id))
+        told.append(translate(language, "why_brief", id=brief.person.id))
     told.append(_why_label(language, found, decider))
     left_out = len(decider.person.faces) - len(decider.scores)
     if left_out:
-        faces = say_count(language, "faces", left_out)
-        told.append(say(language, "why_left_out", faces=faces))
-    enough = fewest_faces([len(p.scores) for p in found.people])
-    unjudged = sum(len(p.scores) < enough for p in found.people)
+        faces = translate_count(language, "faces", left_out)
+        told.append(translate(language, "why_left_out", faces=faces))
+    if _crowd_decides(found, decider):
+        name = label_text(language, Label.MANIPULATED)
+        told.append(translate(language, "why_crowd", label=name, count=number_judged(found)))
+    unjudged = len(found.people) - number_judged(found)
     if unjudged:
-        people = say_count(language, "people", unjudged)
-        told.append(say(language, "why_unjudged", people=people))
+        people = translate_count(language, "people", unjudged)
+        told.append(translate(language, "why_unjudged", people=people))
     return told
+
+
+def _crowd_decides(found: Scan, decider: PersonVerdict) -> bool:
+    """Whether only the number of people keeps the label from being `manipulated`."""
+    label, interval = decider.verdict.label, decider.verdict.interval
+    if label is not Label.INCONCLUSIVE or interval is None:
+        return False
+    return choose_label(interval, found.calibration) is Label.MANIPULATED
 
 
 def _why_label(language: str, found: Scan, decider: PersonVerdict) -> str:
@@ -187,44 +210,46 @@ def _why_label(language: str, found: Scan, decider: PersonVerdict) -> str:
     label = decider.verdict.label
     if total == 1:
         kinds = {Label.MANIPULATED: "above", Label.NO_SIGNS: "below"}
-        return say(language, f"why_{kinds.get(label, 'between')}_still")
+        return translate(language, f"why_{kinds.get(label, 'between')}_still")
     if label is Label.MANIPULATED:
-        return say(language, "why_above", above=above, total=total)
+        return translate(language, "why_above", above=above, total=total)
     if label is Label.NO_SIGNS:
-        return say(language, "why_below", below=below, total=total)
+        return translate(language, "why_below", below=below, total=total)
     if above and below:
         between = total - above - below
-        return say(language, "why_mixed", above=above, below=below, total=total, between=between)
+        return translate(
+            language, "why_mixed", above=above, below=below, total=total, between=between
+        )
     if above:
-        return say(language, "why_some", above=above, total=total)
-    return say(language, "why_none", total=total)
+        return translate(language, "why_some", above=above, total=total)
+    return translate(language, "why_none", total=total)
 
 
 def not_checked(language: str, found: Scan) -> str:
     """Say what was not checked."""
     if is_still(found):
-        return say(language, "not_checked_still")
+        return translate(language, "not_checked_still")
     faces = {f.frame_index for p in found.people for f in p.person.faces}
     without = sum(k.index not in faces for k in found.key_frames)
-    told = say(language, "not_checked")
+    told = translate(language, "not_checked")
     if without and faces:
-        told += " " + say(language, "faceless", without=without, total=len(found.key_frames))
+        told += " " + translate(language, "faceless", without=without, total=len(found.key_frames))
     return told
 
 
 def what_next(language: str, found: Scan, label: Label) -> str:
     """Suggest what to do next."""
     if label is not Label.INCONCLUSIVE:
-        return say(language, f"next_{label}")
+        return translate(language, f"next_{label}")
     faces = [f for p in found.people for f in p.person.faces]
     widths = sorted(f.box[2] - f.box[0] for f in faces)
     if widths and widths[len(widths) // 2] < SMALL:
-        return say(language, "next_small", width=widths[len(widths) // 2])
+        return translate(language, "next_small", width=widths[len(widths) // 2])
     if is_still(found):
-        return say(language, "next_still")
+        return translate(language, "next_still")
     if sum(len(p.scores) for p in found.people) < FEWEST_FACES:
-        return say(language, "next_short")
-    return say(language, "next_inconclusive")
+        return translate(language, "next_short")
+    return translate(language, "next_inconclusive")
 
 
 def strength(language: str, figures: Mapping[str, Any]) -> str:
@@ -233,11 +258,11 @@ def strength(language: str, figures: Mapping[str, Any]) -> str:
     for sign, kinds in KINDS.items():
         for kind in kinds:
             if isinstance(value := figures.get(f"video AUC, {kind}"), Sequence):
-                told.append(say(language, f"strength_{sign}", count=round(100 * value[0])))
+                told.append(translate(language, f"strength_{sign}", count=round(100 * value[0])))
                 break
     if not told and isinstance(value := figures.get("video AUC"), Sequence):
-        told.append(say(language, "strength_all", count=round(100 * value[0])))
-    return say(language, "strength", figures=", ".join(told)) if told else ""
+        told.append(translate(language, "strength_all", count=round(100 * value[0])))
+    return translate(language, "strength", figures=", ".join(told)) if told else ""
 
 
 def article(language: str, found: Scan, file: str, label: Label) -> str:
@@ -246,8 +271,8 @@ def article(language: str, found: Scan, file: str, label: Label) -> str:
     if language == "de":  # nouns keep their capitals
         text = label_text(language, label)
     if verdict.probability is None:
-        return say(language, "article_short", file=file, label=text)
-    return say(
+        return translate(language, "article_short", file=file, label=text)
+    return translate(
         language, "article", model=found.model.name, file=file, label=text,
         shown=show_probability(verdict.probability),
         frequency=frequency(language, verdict, found.calibration),
@@ -264,7 +289,7 @@ def captions(found: Scan) -> str:
     for number, start in enumerate(times):
         end = times[number + 1] if number + 1 < len(times) else start + 1.0
         said = ", ".join(
-            f"person {who}: {show_probability(p, '.2f')}" for t, who, p in points if t == start
+            f"person {who}: {show_probability(p)}" for t, who, p in points if t == start
         )
         lines += [f"{_clock(start)} --> {_clock(end)}", said, ""]
     return "\n".join(lines)

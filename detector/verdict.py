@@ -272,8 +272,9 @@ def deciding_sign(person: PersonVerdict) -> str | None:
 
 
 def by_suspicion(people: Sequence[PersonVerdict]) -> list[PersonVerdict]:
-    """The most suspicious first; those who could not be judged last."""
-    return sorted(people, key=_suspicion, reverse=True)
+    """The most suspicious first, then those seen too briefly, then those without a fit face."""
+    needed = fewest_faces([len(p.scores) for p in people])
+    return sorted(people, key=lambda p: (len(p.scores) >= needed, *_suspicion(p)), reverse=True)
 
 
 def count_above(probability: float, calibration: Calibration) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from codes import raises_code
@@ -45,7 +46,9 @@ def test_after_the_verdict_come_maps_stress_test_and_their_own_test(visit: Visit
     entry = visit.entries[0]
     (drawn,) = checks.draw_maps(visit, "gradcam")
     assert drawn["faces"].count('class="plate') >= 2
-    (tested,) = checks.run_stress(visit)
+    tested, others = checks.run_stress(visit)
+    assert "holds" not in others
+    assert all(each.trials for each in visit.entries if each.scan is not None)
     assert entry.trials is not None
     assert len(entry.trials) == 6
     assert "Being put to the test" not in tested["table"]["card"]
@@ -108,14 +111,74 @@ def test_reports_of_several_files(visit: Visit) -> None:
     assert json.loads(report.read_text(encoding="utf-8"))["file"] == "=a.mp4"
     assert captions.read_text(encoding="utf-8").startswith("WEBVTT")
     table, packed = map(Path, shown["archive"])
-    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"))))
     assert [row["file"] for row in rows] == ["'=a.mp4", "b.jpg", "c.mp4"]
     assert rows[2]["verdict"] == "error"
-    assert len(zipfile.ZipFile(packed).namelist()) == 6
+    with zipfile.ZipFile(packed) as archive:
+        assert len(archive.namelist()) == 6
+        reports = {n: json.loads(archive.read(n)) for n in archive.namelist() if n.endswith("json")}
+    for name, told in reports.items():
+        assert Path(name).name == told["made"]["report"]  # which the page's command names
+        assert told["made"]["note"] == ("seen in a chat" if told["file"] == "=a.mp4" else "")
     folder = visit.folder
     visit.clear()
     assert folder is not None
     assert not folder.exists()
+
+
+def test_nothing_is_shown_of_a_file_that_is_no_longer_open(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checks._write_entry
+
+    def open_another(*arguments: Any) -> list[str]:
+        checks.open_row(visit, 1)
+        return write(*arguments)
+
+    monkeypatch.setattr(checks, "_write_entry", open_another)
+    assert checks.write_files(visit, "gradcam", "") == {}
+
+
+def test_a_new_check_amid_writing_is_no_error(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checks._write_entry
+
+    def begin_another(*arguments: Any) -> list[str]:
+        visit.begin(2, "en", "default")
+        return write(*arguments)
+
+    monkeypatch.setattr(checks, "_write_entry", begin_another)
+    assert checks.write_files(visit, "gradcam", "") == {}
+
+
+def test_an_answer_that_does_not_hold_says_so_in_the_table(visit: Visit) -> None:
+    entry = visit.entries[0]
+    assert entry.scan is not None
+    assert "It does not hold" not in checks.view(visit)["desk"]
+    entry.trials = (
+        Trial("as it is", 0.9, Label.MANIPULATED), Trial("mirrored", 0.4, Label.INCONCLUSIVE)
+    )  # fmt: skip
+    entry.tested = replace(entry.scan.verdict, label=Label.INCONCLUSIVE)
+    assert "It does not hold" in checks.view(visit)["desk"]
+
+
+def test_the_row_that_was_opened_stays_open(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned = {entry.name: entry for entry in visit.entries}
+
+    def check_one(visit: Visit, entry: Entry, *_: object) -> Iterator[dict[str, Any]]:
+        entry.scan = scanned[entry.name].scan
+        yield checks.show_entry(visit)
+
+    monkeypatch.setattr(checks, "_check_one", check_one)
+    fresh = [Entry(each.path, each.name) for each in reversed(visit.entries[:2])]
+    monkeypatch.setattr(checks, "take_files", lambda _: list(fresh))
+    for _ in checks.check(visit, {"run": 2}, "default", 4):
+        pass
+    assert visit.open is fresh[1]  # the most suspicious one
+    for _ in checks.check(visit, {"run": 3}, "default", 4):
+        checks.open_row(visit, 0)
+    assert visit.open is fresh[0]
 
 
 def test_a_row_opens_its_file(visit: Visit) -> None:

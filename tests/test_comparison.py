@@ -7,7 +7,7 @@ import pytest
 from scans import make_scan
 
 from detector.cards import Answer
-from detector.comparison import WELL, align_clips, pair_faces
+from detector.comparison import GOOD_AGREEMENT, align_clips, pair_faces
 from detector.evidence import comparison_page
 from detector.records import Curve
 
@@ -21,7 +21,7 @@ def test_the_offset_of_a_cut_clip_is_found(cut: int) -> None:
     whole = np.random.default_rng(0).gamma(1.0, 4.0, 300)
     found = align_clips(curve(whole[cut:]), curve(whole * 0.7))
     assert found.offset == pytest.approx(cut / 25, abs=0.05)
-    assert found.agreement > WELL
+    assert found.agreement > GOOD_AGREEMENT
     back = align_clips(curve(whole), curve(whole[cut:]))
     assert back.offset == pytest.approx(-cut / 25, abs=0.05)
 
@@ -29,7 +29,7 @@ def test_the_offset_of_a_cut_clip_is_found(cut: int) -> None:
 def test_other_scenes_do_not_agree() -> None:
     rng = np.random.default_rng(1)
     found = align_clips(curve(rng.gamma(1.0, 4.0, 300)), curve(rng.gamma(1.0, 4.0, 300)))
-    assert found.agreement < WELL
+    assert found.agreement < GOOD_AGREEMENT
 
 
 def test_faces_of_one_moment_are_paired_and_the_same_face_does_not_differ() -> None:

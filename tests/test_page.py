@@ -19,11 +19,11 @@ from scans import make_scan
 from detector import texts
 from detector.cards import Answer, declared, verdict_card
 from detector.charts import (
-    BEYOND,
+    OUTSIDE_GREY,
     clean_crop,
+    heatmap_layer,
     overlay,
     person_style,
-    see_through,
     to_data_uri,
 )
 from detector.evidence import describe_map, faces_page, frames_page, origin_page, telling_faces
@@ -43,6 +43,32 @@ def test_a_crowd_collapses_to_the_most_suspicious_and_says_so() -> None:
     assert re.findall(r'data-person="(\d)" style="height', chart) == ["1", "2", "3", "4", "5", "6"]
     assert "6 of 8 people are shown" in chart
     assert "are shown" not in draw_lanes(make_scan(people=6), "en")
+
+
+def test_who_is_seen_too_briefly_is_not_shown_as_judged() -> None:
+    found = make_scan(people=4)
+    brief = tuple(replace(p, scores=p.scores[:2]) for p in found.people[2:])
+    found = replace(found, people=(*found.people[:2], *brief))
+    assert texts.of_whom("en", found) == "Person 1, the most suspicious of 2 judged (4 seen)"
+    assert re.findall(r"<span>([^<]*)</span></div>", draw_lanes(found, "en")) == [
+        "90%", "86%", "brief", "brief"
+    ]  # fmt: skip
+    assert "highest of" not in verdict_card(Answer(found, "a.mp4"), "en")
+    crowd = make_scan(people=3)
+    assert "highest of 3 people" in verdict_card(Answer(crowd, "a.mp4"), "en")
+
+
+def test_it_is_said_when_only_the_number_of_people_keeps_a_verdict_back() -> None:
+    found = make_scan(people=9)
+    first = found.people[0]
+    held_back = replace(first, verdict=replace(first.verdict, label=Label.INCONCLUSIVE))
+    found = replace(
+        found,
+        people=(held_back, *found.people[1:]),
+        verdict=replace(found.verdict, label=Label.INCONCLUSIVE),
+    )
+    assert any("With 9 judged" in reason for reason in texts.why("en", found))
+    assert not any("judged, the limit" in reason for reason in texts.why("en", make_scan(9)))
 
 
 def test_no_style_is_used_twice_and_none_is_green() -> None:
@@ -123,7 +149,7 @@ def test_beyond_the_picture_is_grey() -> None:
     face = make_face(0, (-40, 20, 40, 120))
     crop = clean_crop(face, make_scan().video)
     beyond = round(-face.crop_box[0] * crop.shape[1] / (face.crop_box[2] - face.crop_box[0]))
-    assert (crop[:, : beyond - 1] == BEYOND).all()
+    assert (crop[:, : beyond - 1] == OUTSIDE_GREY).all()
     assert np.array_equal(crop[10:60, beyond + 1 : 90], face.crop[10:60, beyond + 1 : 90])
 
 
@@ -141,15 +167,28 @@ def test_a_map_is_told_in_one_way_only() -> None:
     wrong = replace(empty, values=np.ones((8, 8), np.float32))
     assert "Do not rely on this map" in describe_map(wrong, "en")
     right = replace(wrong, trust={"reliable": True})
-    assert describe_map(right, "en").endswith("Most of it lies around the nose (100%).")
+    assert describe_map(right, "en").endswith("The largest share lies around the nose (100%).")
     for agreement, alone in ((0.7, False), (0.2, True)):
         trust = {"reliable": None, "agreement": agreement}
         told = describe_map(replace(wrong, trust=trust, sign="pasted"), "en")
-        assert "cannot be tested here" in told
+        assert "unproved" in told
         assert ("mark other places" in told) is alone
-        assert told.endswith("Most of it lies around the nose (100%).")
+        assert told.endswith("The largest share lies around the nose (100%).")
     unsteady = replace(wrong, sign="pasted")
     assert "another one comes out" in describe_map(unsteady, "en")
+
+
+@pytest.mark.parametrize(("sign", "said"), [("pasted", 1), ("drawn", 0)])
+def test_that_maps_of_pasted_faces_cannot_be_proved_is_said_once(sign: str, said: int) -> None:
+    found = make_scan()
+    maps = {
+        (face.frame_index, person.person.id): Heatmap(
+            "gradcam", face, np.ones((8, 8), np.float32), {}, {"nose": 1}, sign
+        )
+        for person, face in telling_faces(found)
+    }
+    assert len(maps) == 3
+    assert faces_page(found, maps, "en").count("cannot be proved for your file") == said
 
 
 def test_key_frames_are_a_row_a_person_and_can_be_saved() -> None:
@@ -192,10 +231,10 @@ def test_a_maps_colours_count_where_they_are_seen() -> None:
     values = np.zeros((64, 64), np.float32)
     values[20:40, 20:40] = 0.8
     heatmap = Heatmap("gradcam", make_face(0), values)
-    ours = see_through(heatmap, 160).split(",")[1]
+    ours = heatmap_layer(heatmap, 160).split(",")[1]
     drawn = np.array(PIL.Image.open(io.BytesIO(base64.b64decode(ours))))
     assert look_alike(code(drawn, "WEBP", quality=80), ours)
-    moved = see_through(replace(heatmap, values=np.roll(values, 4, axis=1)), 160).split(",")[1]
+    moved = heatmap_layer(replace(heatmap, values=np.roll(values, 4, axis=1)), 160).split(",")[1]
     assert not look_alike(moved, ours)
 
 
@@ -219,7 +258,7 @@ def test_the_report_needs_nothing_beside_it(language: str) -> None:
         assert said in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert page.count("</script>") == 1
-    assert texts.say(language, "map_working") not in page
+    assert texts.translate(language, "map_working") not in page
     assert re.search(r"verify &quot;a report.json&quot; &quot;a.mp4&quot;</code></p></main>", page)
 
 

@@ -12,7 +12,7 @@ from detector import texts
 from detector.records import LABEL_TEXT
 
 ROOT = Path(__file__).parent.parent
-ABOUT = texts.say("en", "about_text", figures="", minutes=60)
+ABOUT = texts.translate("en", "about_text", figures="", minutes=60)
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "SECURITY.md")]
 TOLD = " ".join(" ".join([*PAGES, ABOUT]).split())
 

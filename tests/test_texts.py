@@ -34,9 +34,9 @@ def test_every_key_that_is_asked_for_is_there() -> None:
     asked = set()
     for path in ROOT.rglob("*.py"):
         code = path.read_text(encoding="utf-8")
-        asked |= set(re.findall(r'\bsay(?:_count)?\(\s*(?:language|code),\s*"(\w+)"', code))
+        asked |= set(re.findall(r'\btranslate(?:_count)?\(\s*(?:language|code),\s*"(\w+)"', code))
         if path.name == "layout.py":
-            asked |= set(re.findall(r'\bsay\("(\w+)"\)', code))
+            asked |= set(re.findall(r'\bi18n\("(\w+)"\)', code))
     script = (ROOT / "interface" / "light_table.js").read_text(encoding="utf-8")
     asked |= {f"js_{key}" for key in re.findall(r"\bwords\.(\w+)", script)}
     asked |= {f"js_{key}" for key in re.findall(r"setText\('[\w-]+', '(\w+)'\)", script)}
@@ -67,15 +67,15 @@ def test_a_warning_is_told_in_the_readers_language() -> None:
     ]
     assert len(warnings) >= 8
     for warning in warnings:
-        assert texts.tell_warning("en", warning) == warning
-        assert texts.tell_warning("fr", warning) != warning
-    assert texts.tell_warning("fr", "unheard of") == "unheard of"
+        assert texts.translate_warning("en", warning) == warning
+        assert texts.translate_warning("fr", warning) != warning
+    assert texts.translate_warning("fr", "unheard of") == "unheard of"
 
 
 def test_an_error_is_told_in_the_readers_language() -> None:
     error = UserError("empty_file", "a.mp4 is empty: was the download cut off?")
-    assert texts.tell_error("en", error) == error.message
-    assert texts.tell_error("de", error) == texts.say("de", "error_empty_file")
+    assert texts.translate_error("en", error) == error.message
+    assert texts.translate_error("de", error) == texts.translate("de", "error_empty_file")
     about_files = re.search(r"the file(.*)the model", errors.__doc__ or "", re.DOTALL)
     assert about_files is not None
     for code in re.findall(r"\w+_\w+", about_files[1]):
@@ -102,7 +102,7 @@ def test_the_frequency_counts_genuine_clips_that_score_as_high() -> None:
 def test_captions_stand_from_one_face_to_the_next() -> None:
     lines = texts.captions(make_scan(people=2, frames=3)).split("\n")
     assert lines[:4] == [
-        "WEBVTT", "", "00:00:00.000 --> 00:00:00.400", "person 1: 0.90, person 2: 0.85",
+        "WEBVTT", "", "00:00:00.000 --> 00:00:00.400", "person 1: 90%, person 2: 86%",
     ]  # fmt: skip
     assert lines[5] == "00:00:00.400 --> 00:00:00.800"
     assert lines[8] == "00:00:00.800 --> 00:00:01.800"
@@ -117,7 +117,9 @@ def test_what_was_not_checked_depends_on_what_was_seen() -> None:
     fewer = replace(found, people=(replace(person, person=replace(person.person, faces=faces)),))
     assert "3 of 12" in texts.not_checked("en", fewer)
     assert "of 12" not in texts.not_checked("en", found)
-    assert texts.not_checked("en", make_scan(frames=1)) == texts.say("en", "not_checked_still")
+    assert texts.not_checked("en", make_scan(frames=1)) == texts.translate(
+        "en", "not_checked_still"
+    )
 
 
 def test_the_next_step_is_what_would_help() -> None:
@@ -129,12 +131,12 @@ def test_the_next_step_is_what_would_help() -> None:
     small = tuple(replace(face, box=(0, 0, 60, 60)) for face in person.person.faces)
     tiny = replace(found, people=(replace(person, person=replace(person.person, faces=small)),))
     brief = replace(found, people=(replace(person, scores=person.scores[:2]),))
-    assert suggest(found) == texts.say("en", "next_inconclusive")
-    assert suggest(tiny) == texts.say("en", "next_small", width=60)
-    assert suggest(brief) == texts.say("en", "next_short")
-    assert suggest(make_scan(frames=1)) == texts.say("en", "next_still")
+    assert suggest(found) == texts.translate("en", "next_inconclusive")
+    assert suggest(tiny) == texts.translate("en", "next_small", width=60)
+    assert suggest(brief) == texts.translate("en", "next_short")
+    assert suggest(make_scan(frames=1)) == texts.translate("en", "next_still")
     manipulated = texts.what_next("en", found, Label.MANIPULATED)
-    assert manipulated == texts.say("en", "next_manipulated")
+    assert manipulated == texts.translate("en", "next_manipulated")
 
 
 def test_the_reasons_name_faces_and_people_that_were_left_out() -> None:
@@ -144,5 +146,5 @@ def test_the_reasons_name_faces_and_people_that_were_left_out() -> None:
     brief = replace(second, scores=second.scores[:1])
     reasons = texts.why("en", replace(found, people=(judged, brief)))
     assert "11 of 11 faces" in reasons[0]
-    assert texts.say("en", "why_left_out", faces="1 face") in reasons
-    assert texts.say("en", "why_unjudged", people="1 person") in reasons
+    assert texts.translate("en", "why_left_out", faces="1 face") in reasons
+    assert texts.translate("en", "why_unjudged", people="1 person") in reasons

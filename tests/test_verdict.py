@@ -141,6 +141,12 @@ def test_clip_follows_its_most_suspicious_person() -> None:
     assert [p.person.id for p in by_suspicion(people)] == [2, 1]
 
 
+def test_who_is_seen_too_briefly_does_not_stand_before_who_decides() -> None:
+    people = [judge([9.0], 1), judge([2.0] * 20, 2), judge([-9.0] * 20, 3)]
+    assert [p.person.id for p in by_suspicion(people)] == [2, 3, 1]
+    assert judge_clip(people, CALIBRATION).person == 2
+
+
 def test_a_face_seen_once_neither_accuses_nor_lets_the_clip_be_cleared() -> None:
     verdict = judge_clip([judge([-9.0] * 20, 1), judge([2.0], 2)], CALIBRATION)
     assert verdict.label is Label.INCONCLUSIVE

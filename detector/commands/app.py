@@ -3,8 +3,10 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 
+from detector.commands.console import print_stderr
 from detector.commands.options import Options
 
 
@@ -20,17 +22,29 @@ def set_up(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Serve the app until it is stopped; without --host and --share, to this machine alone."""
+    """Serve the app until it is stopped; without --host and --share, to this machine alone.
+
+    It does not return: at a normal exit the interpreter would abort if a thread of the server is
+    still computing a heatmap.
+
+    Raises:
+        UserError, OSError: the server could not be started.
+    """
     from detector.uploads import private_folder
 
     logging.basicConfig(level=logging.WARNING)  # standard error is the server's log
-    with private_folder():
-        from detector.interface import launch
+    code = 0
+    try:
+        with private_folder():
+            from detector.interface import launch
 
-        launch(
-            host=options.host, port=options.port, share=options.share,
-            open_browser=not options.no_browser,
-        )  # fmt: skip
+            launch(
+                host=options.host, port=options.port, share=options.share,
+                open_browser=not options.no_browser,
+            )  # fmt: skip
+    except KeyboardInterrupt:  # before the server has started, or again while it closes
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print_stderr("Stopped.")
+        code = 130
     sys.stdout.flush()
-    # At a normal exit the interpreter aborts if a thread of gradio is still computing a heatmap.
-    os._exit(0)
+    os._exit(code)

@@ -7,7 +7,7 @@ from fastapi.middleware import Middleware
 
 from detector.interface.checks import EXAMPLES
 from detector.interface.inputs import fetch_nothing
-from detector.interface.layout import build_interface, read_part, say
+from detector.interface.layout import build_interface, i18n, read_part
 from detector.interface.room import Doorkeeper
 from detector.interface.sessions import temporary_folder
 from detector.turns import be_fair
@@ -63,7 +63,7 @@ def launch(
         css=CSS,
         run_history=False,
         footer_links=["api", "gradio"],
-        i18n=say,
+        i18n=i18n,
         mcp_server=has_mcp(),
         max_file_size="2gb",
         app_kwargs={"middleware": [Middleware(Doorkeeper)]},

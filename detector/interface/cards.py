@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 from detector import texts
-from detector.cards import file_line, headline, paragraph
+from detector.cards import Answer, file_line, headline, holds_line, paragraph
 from detector.charts import clean_crop, to_data_uri
 from detector.errors import UserError
 from detector.interface.background import SHARES, Moment
@@ -16,8 +16,8 @@ ERROR_SYMBOL = "✕"
 
 def error_card(entry: Entry, error: UserError, language: str) -> str:
     """Return the card of a file that cannot be scanned."""
-    label = headline(ERROR_SYMBOL, texts.say(language, "label_error"))
-    body = paragraph(texts.tell_error(language, error))
+    label = headline(ERROR_SYMBOL, texts.translate(language, "label_error"))
+    body = paragraph(texts.translate_error(language, error))
     return f'<div class="card error">{file_line(entry.name)}{label}{body}</div>'
 
 
@@ -28,10 +28,10 @@ def progress_card(entry: Entry, moment: Moment | None, seen: Sequence[str], lang
     rows = []
     for stage in SHARES:
         current = ' aria-current="step"' if stage == present else ""
-        rows.append(f"<li{current}>{html.escape(texts.say(language, f'stage_{stage}'))}</li>")
+        rows.append(f"<li{current}>{html.escape(texts.translate(language, f'stage_{stage}'))}</li>")
     left = ""
     if moment and moment.left is not None:
-        left = texts.say(language, "left", seconds=max(1, round(moment.left)))
+        left = texts.translate(language, "left", seconds=max(1, round(moment.left)))
     told = " · ".join([*seen, *([left] if left else [])])
     return (
         f'<div class="card working">{file_line(entry.name)}<ol class="steps">{"".join(rows)}</ol>'
@@ -53,13 +53,13 @@ def by_suspicion(entries: Sequence[Entry]) -> list[tuple[int, Entry]]:
     return sorted(enumerate(entries), key=rank)
 
 
-def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
+def files_table(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
     """Return the table of several files; empty for one file. Clicking a row shows that file."""
     if len(entries) < 2:
         return ""
     done = sum(e.scan is not None or e.error is not None for e in entries)
-    title = texts.say(language, "desk_title", done=done, total=len(entries))
-    names = texts.say(language, "desk_head").split("|")
+    title = texts.translate(language, "desk_title", done=done, total=len(entries))
+    names = texts.translate(language, "desk_head").split("|")
     heads = "<td></td>" + "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = "".join(_row(number, e, e is shown, language) for number, e in by_suspicion(entries))
     return (
@@ -68,18 +68,25 @@ def desk(entries: Sequence[Entry], shown: Entry | None, language: str) -> str:
     )
 
 
+def brief_reason(answer: Answer, language: str) -> str:
+    """Give one reason for an answer: what the stress test has changed, or the scan's first."""
+    if answer.label is not answer.found.verdict.label:
+        return holds_line(answer, language)
+    return texts.why(language, answer.found)[0]
+
+
 def _row(number: int, entry: Entry, current: bool, language: str) -> str:
     picture, said, shown, why, answer = "", "…", "", "", entry.answer
     name = html.escape(entry.name)
     if entry.error is not None:
-        said = f"{ERROR_SYMBOL} {texts.say(language, 'label_error')}"
-        why = texts.tell_error(language, entry.error)
+        said = f"{ERROR_SYMBOL} {texts.translate(language, 'label_error')}"
+        why = texts.translate_error(language, entry.error)
     elif answer is not None:
         found, label = answer.found, answer.label
         said = f"{texts.SYMBOLS[label]} {texts.label_text(language, label)}"
         if found.verdict.probability is not None:
             shown = show_probability(found.verdict.probability)
-        why = texts.why(language, found)[0]
+        why = brief_reason(answer, language)
         decider = texts.find_decider(found)
         image = (
             found.key_frames[0].image if decider is None

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ import numpy as np
 from detector import texts
 from detector.answers import OutdatedError, recall
 from detector.assets import find_folder
-from detector.cards import Answer, paragraph, trials_table, verdict_card
+from detector.cards import Answer, holds_line, paragraph, trials_table, verdict_card
 from detector.charts import person_style, to_data_uri
 from detector.errors import UserError, as_user_error
 from detector.evidence import comparison_page, faces_page, frames_page, origin_page, telling_faces
 from detector.interface.background import Moment, follow
 from detector.interface.cards import (
     by_suspicion,
-    desk,
     error_card,
+    files_table,
     progress_card,
 )
 from detector.interface.detectors import SharedDetector, compute_maps
@@ -41,10 +41,10 @@ ANSWERS = EXAMPLES / "answers.json"
 MOST_FILES = 20  # in one check
 FRAME_SIDE = 480  # pixels of a key frame, shown if the browser cannot play the clip
 LEAST_REACH, SHARE_REACH = 0.12, 0.6  # how long a box is shown: seconds, share of the frame gap
-FAINT_INK = 0.6  # brightness of a colour above which text on it is black
+BRIGHT = 0.6  # brightness of a colour above which text on it is black
 EMPTY: dict[str, Any] = {
     "faces": "", "frames": "", "origin": "", "holds": "", "sentence": "", "files": None,
-    "archive": None, "second": None, "compared": "",
+    "archive": None, "second": None, "compared": "", "note": "",
 }  # fmt: skip
 """The evidence parts of the page before there is a verdict."""
 
@@ -107,7 +107,7 @@ def check(visit: Visit, asked: dict[str, Any], model: str, key_frames: float) ->
             entry.error = as_user_error(error)
             yield {**cleared, "table": view(visit)}
             cleared = {}
-    if len(visit.entries) > 1:
+    if len(visit.entries) > 1 and not visit.picked:
         visit.open = visit.entries[by_suspicion(visit.entries)[0][0]]
         yield show_entry(visit)
 
@@ -159,12 +159,14 @@ def seen_so_far(stage: Stage | None, language: str) -> list[str]:
         return []
     still = stage.video.rate == 0
     told = [
-        texts.say(language, "seen_picture") if still
-        else texts.say(language, "seen_frames", count=len(stage.key_frames))
+        texts.translate(language, "seen_picture") if still
+        else texts.translate(language, "seen_frames", count=len(stage.key_frames))
     ]  # fmt: skip
     if stage.people is not None:
-        told.append(texts.say_count(language, "faces", sum(len(p.faces) for p in stage.people)))
-        told.append(texts.say_count(language, "people", len(stage.people)))
+        told.append(
+            texts.translate_count(language, "faces", sum(len(p.faces) for p in stage.people))
+        )
+        told.append(texts.translate_count(language, "people", len(stage.people)))
     return told
 
 
@@ -185,7 +187,7 @@ def view(
     told: dict[str, Any] = {
         "run": visit.run, "state": "working", "card": progress,
         "file": entry.name if entry.example else str(entry.path),
-        "desk": desk(visit.entries, entry, language),
+        "desk": files_table(visit.entries, entry, language),
     }  # fmt: skip
     if entry.example:
         told["address"] = f"gradio_api/file={entry.path}"
@@ -243,12 +245,12 @@ def describe_person(found: Scan, person: PersonVerdict, rank: int) -> dict[str, 
     bright = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
     return {
         "id": person.person.id, "colour": colour, "dash": dash, "runs": runs,
-        "ink": "#000" if bright > FAINT_INK else "#fff",
+        "ink": "#000" if bright > BRIGHT else "#fff",
         "symbol": texts.SYMBOLS[person.verdict.label],
         "times": [round(f.time, 3) for f in person.person.faces],
         "boxes": [list(f.box) for f in person.person.faces],
         "scores": [
-            show_probability(scores[id(f)], ".2f") if id(f) in scores else ""
+            show_probability(scores[id(f)]) if id(f) in scores else ""
             for f in person.person.faces
         ],
     }  # fmt: skip
@@ -281,18 +283,28 @@ def open_row(visit: Visit, row: int) -> Shown:
     """Show the file of a row of the table."""
     if not 0 <= row < len(visit.entries):
         return {}
-    visit.open = visit.entries[row]
-    return {"files": None, **show_entry(visit)}
+    visit.open, visit.picked = visit.entries[row], True
+    return {"files": None, "note": visit.open.note, **show_entry(visit)}
 
 
 def run_stress(visit: Visit) -> Iterator[Shown]:
-    """Run the stress test of the open file; a verdict that does not hold becomes inconclusive."""
-    entry = visit.open
-    if entry is None or entry.scan is None or visit.halted:
-        return
-    put_to_test(visit, entry)
-    if visit.open is entry and entry.answer is not None and not visit.halted:
-        yield {"table": view(visit), **show_tested(entry.answer, visit.language)}
+    """Run the stress test of the open file, then of the others, and show each result.
+
+    A verdict that does not hold becomes inconclusive.
+    """
+    first, entries = visit.open, visit.entries
+    for entry in sorted(entries, key=lambda each: each is not first):
+        if visit.halted or visit.entries is not entries:
+            return
+        if entry.scan is None:
+            continue
+        put_to_test(visit, entry)
+        if visit.halted or visit.entries is not entries:
+            return
+        shown: Shown = {"table": view(visit)}
+        if entry is visit.open and entry.answer is not None:
+            shown |= show_tested(entry.answer, visit.language)
+        yield shown
 
 
 def put_to_test(visit: Visit, entry: Entry) -> None:
@@ -355,56 +367,67 @@ def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
         yield {"compared": ""}
         return
     if entry is None or entry.answer is None:
-        yield {"compared": _told(texts.say(language, "compare_wait"))}
+        yield {"compared": _message(texts.translate(language, "compare_wait"))}
         return
-    yield {"compared": _told(texts.say(language, "compare_working"))}
+    yield {"compared": _message(texts.translate(language, "compare_working"))}
     frames = int(entry.answer.found.settings["key_frames"])
     settings = Settings(model=visit.model, key_frames=frames)
     try:
         other = scan(second, settings, detector=SharedDetector.of(visit.model))
         yield {"compared": comparison_page(entry.answer, other, language)}
     except Exception as error:  # noqa: BLE001  visitors see a message, not a traceback
-        yield {"compared": _told(texts.tell_error(language, as_user_error(error)))}
+        yield {"compared": _message(texts.translate_error(language, as_user_error(error)))}
 
 
-def _told(text: str) -> str:
+def _message(text: str) -> str:
     return f'<div class="evidence">{paragraph(text)}</div>'
 
 
 def write_files(visit: Visit, method: str, note: str) -> Shown:
     """Write the open file's report and captions, and an archive if there are several files.
 
-    What has not been put to the test yet is tested first.
+    What has not been put to the test yet is tested first. Nothing is shown if meanwhile another
+    file was opened or dropped.
     """
     entry, entries = visit.open, visit.entries
+
+    def is_open() -> bool:
+        return visit.open is entry and visit.entries is entries and not visit.halted
+
     if entry is None or entry.scan is None:
         return {"files": None, "archive": None}
     for each in entries:
-        if visit.halted or visit.entries is not entries:
-            return {}
         put_to_test(visit, each)
+        if not is_open():
+            return {}
     for person, face in telling_faces(entry.scan):
         _test_map(visit, entry, person, face, method)
-    folder = visit.make_folder()
-    shown: Shown = {"files": _write_entry(visit, entry, folder, method, note)}
-    if len(visit.entries) > 1:
-        shown["archive"] = _write_archive(visit, folder, method, note)
-        shown["table"] = view(visit)  # some answers may not have held
-    return shown
+        if not is_open():
+            return {}
+    entry.note, folder = note, visit.make_folder()
+    try:
+        shown: Shown = {"files": _write_entry(entry, folder, visit.language, method)}
+        if len(entries) > 1:
+            shown["archive"] = _write_archive(entries, folder, visit.language, method)
+    except FileNotFoundError:  # a new check has deleted the folder
+        if is_open():
+            raise
+    return shown if is_open() else {}
 
 
-def _write_entry(visit: Visit, entry: Entry, folder: Path, method: str, note: str) -> list[str]:
+def _write_entry(entry: Entry, folder: Path, language: str, method: str) -> list[str]:
+    """Write the report and the captions of a file, with heatmaps if all of them exist."""
     answer = entry.answer
     if answer is None:
         return []
-    stem = Path(entry.name).stem[:60] or "clip"
+    stem = _stem(entry)
     telling = [(face.frame_index, who.person.id) for who, face in telling_faces(answer.found)]
     known = {key: entry.maps[key].get(method) for key in telling if key in entry.maps}
     maps = {key: made for key, made in known.items() if made is not None and made.trust}
     whole = bool(telling) and len(maps) == len(telling)
     file = f"{stem} report.json"
     report = full_json(
-        answer, language=visit.language, file=file, method=method if whole else None, note=note
+        answer, language=language, file=file, method=method if whole else None, note=entry.note
     )
     contents = {
         f"{stem} report.html": to_page(answer.found, report, maps if whole else {}),
@@ -416,22 +439,27 @@ def _write_entry(visit: Visit, entry: Entry, folder: Path, method: str, note: st
     return [str(folder / name) for name in contents]
 
 
-def _write_archive(visit: Visit, folder: Path, method: str, note: str) -> list[str]:
+def _stem(entry: Entry) -> str:
+    return Path(entry.name).stem[:60] or "clip"
+
+
+def _write_archive(entries: Sequence[Entry], folder: Path, language: str, method: str) -> list[str]:
     """Write the table of all files as CSV, and all reports into one zip file."""
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["file", "verdict", "probability", "low", "high", "why", "sha256"])
     packed = folder / "reports.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, entry in by_suspicion(visit.entries):
-            writer.writerow([_plain(str(cell)) for cell in _row_of(entry, visit.language)])
+        for number, entry in by_suspicion(entries):
+            writer.writerow([_plain(str(cell)) for cell in _row_of(entry, language)])
             if entry.scan is not None:
-                inside = folder / f"{number + 1:02d}"
+                inside = folder / f"{number + 1:02d} {_stem(entry)}"
                 inside.mkdir(exist_ok=True)
-                for file in _write_entry(visit, entry, inside, method, note):
-                    archive.write(file, f"{number + 1:02d} {Path(file).name}")
+                for file in _write_entry(entry, inside, language, method):
+                    archive.write(file, f"{inside.name}/{Path(file).name}")
     sheet = folder / "table.csv"
-    sheet.write_text(table.getvalue(), encoding="utf-8")
+    # With a byte order mark, without which spreadsheets misread accents.
+    sheet.write_text(table.getvalue(), encoding="utf-8-sig", newline="")
     return [str(sheet), str(packed)]
 
 
@@ -439,12 +467,14 @@ def _row_of(entry: Entry, language: str) -> list[Any]:
     """Return a file's row of the CSV."""
     if entry.answer is None:
         error = entry.error or UserError("cancelled", "The check was cancelled.")
-        return [entry.name, "error", "", "", "", texts.tell_error(language, error), ""]
+        return [entry.name, "error", "", "", "", texts.translate_error(language, error), ""]
     verdict, found = entry.answer.found.verdict, entry.answer.found
     low, high = verdict.interval or ("", "")
     shown = "" if verdict.probability is None else verdict.probability
     figures = [round(v, 4) if isinstance(v, float) else v for v in (shown, low, high)]
-    why = " ".join(texts.why(language, found))
+    changed = entry.answer.label is not verdict.label
+    held = [holds_line(entry.answer, language)] if changed else []
+    why = " ".join([*held, *texts.why(language, found)])
     return [entry.name, entry.answer.label, *figures, why, found.provenance.sha256]
 
 

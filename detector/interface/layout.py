@@ -41,18 +41,18 @@ def missing_models() -> str:
     return f'<div class="missing"><ul>{rows}</ul></div>' if titles else ""
 
 
-def translate() -> gr.I18n:
+def load_texts() -> gr.I18n:
     """Return the sentences for gradio, which picks the browser's language."""
     labels = texts.labels()
     figures = texts.figures_as_text(read_figures("default"))
     for code, said in labels.items():
-        said["about_text"] = texts.say(
+        said["about_text"] = texts.translate(
             code, "about_text", figures=figures, minutes=KEPT_SECONDS // 60
         )
     return gr.I18n(**labels)
 
 
-say = translate()
+i18n = load_texts()
 
 
 def build_interface() -> gr.Blocks:
@@ -62,24 +62,24 @@ def build_interface() -> gr.Blocks:
     ) as blocks:
         with gr.Row(elem_id="head"):
             gr.HTML(f"<h1>{texts.TITLE}</h1>", apply_default_css=False, min_width=0)
-            gr.Markdown(say("tagline"))
+            gr.Markdown(i18n("tagline"))
         table = gr.HTML(
             {}, html_template=read_part("light_table.html"), js_on_load=read_part("light_table.js"),
             apply_default_css=False, elem_id="table", words=texts.script_words(),
             examples=checks.list_examples(),
         )  # fmt: skip
         parts: dict[str, Any] = {"table": table, **_evidence()}
-        with gr.Accordion(say("settings"), open=False):
+        with gr.Accordion(i18n("settings"), open=False):
             model = gr.Dropdown(
-                list_models(), value=read_catalogue().default, label=say("detector"),
+                list_models(), value=read_catalogue().default, label=i18n("detector"),
                 elem_id="model",
             )  # fmt: skip
-            frames = gr.Slider(4, 128, 32, step=1, label=say("frame_count"), elem_id="frames")
+            frames = gr.Slider(4, 128, 32, step=1, label=i18n("frame_count"), elem_id="frames")
             if list_missing():
-                gr.Markdown(say("missing"))
+                gr.Markdown(i18n("missing"))
             gr.HTML(missing_models())
-        with gr.Accordion(say("about"), open=False):
-            gr.Markdown(say("about_text"))
+        with gr.Accordion(i18n("about"), open=False):
+            gr.Markdown(i18n("about_text"))
         _wire(blocks, parts, model, frames)
         _offer_endpoints()
     return blocks
@@ -89,39 +89,40 @@ def _evidence() -> dict[str, Any]:
     """Build the tabs with the evidence, which appear with the verdict."""
     plain: dict[str, Any] = {"apply_default_css": False}
     with gr.Tabs(elem_id="evidence"):
-        with gr.Tab(say("tab_faces"), render_children=True):
+        with gr.Tab(i18n("tab_faces"), render_children=True):
             method = gr.Radio(
-                [(TITLES[m], m) for m in PAPER], value="gradcam", label=say("method"),
+                [(TITLES[m], m) for m in PAPER], value="gradcam", label=i18n("method"),
                 elem_id="method",
             )  # fmt: skip
             faces = gr.HTML("", js_on_load=SEE_THROUGH, elem_id="faces", **plain)
-        with gr.Tab(say("tab_frames"), render_children=True):
+        with gr.Tab(i18n("tab_frames"), render_children=True):
             frames = gr.HTML("", elem_id="keyframes", **plain)
-        with gr.Tab(say("tab_origin"), render_children=True):
+        with gr.Tab(i18n("tab_origin"), render_children=True):
             origin = gr.HTML("", elem_id="origin", **plain)
-        with gr.Tab(say("tab_holds"), render_children=True):
+        with gr.Tab(i18n("tab_holds"), render_children=True):
             holds = gr.HTML("", elem_id="holds", **plain)
-        with gr.Tab(say("tab_compare"), render_children=True):
+        with gr.Tab(i18n("tab_compare"), render_children=True):
             second = unopened(
                 gr.File(
-                    label=say("compare_drop"),
+                    label=i18n("compare_drop"),
                     elem_id="second",
                     elem_classes="second-clip",
                     height=120,
                 )
             )
             compared = gr.HTML("", elem_id="compared", **plain)
-        with gr.Tab(say("tab_report"), render_children=True):
+        with gr.Tab(i18n("tab_report"), render_children=True):
             sentence = gr.Textbox(
-                label=say("sentence"), buttons=["copy"], lines=2, elem_id="sentence"
+                label=i18n("sentence"), buttons=["copy"], lines=2, elem_id="sentence"
             )
-            note = gr.Textbox(label=say("note"), lines=2, elem_id="note")
-            make = gr.Button(say("make_report"), elem_id="make")
+            note = gr.Textbox(label=i18n("note"), lines=2, elem_id="note")
+            make = gr.Button(i18n("make_report"), elem_id="make")
+            gr.Markdown(i18n("report_info"), elem_id="report-info")
             several: dict[str, Any] = {
                 "file_count": "multiple", "interactive": False, "visible": False,
             }  # fmt: skip
-            files = gr.File(label=say("files"), elem_id="files", **several)
-            archive = gr.File(label=say("archive_files"), elem_id="archive", **several)
+            files = gr.File(label=i18n("files"), elem_id="files", **several)
+            archive = gr.File(label=i18n("archive_files"), elem_id="archive", **several)
     return {
         "method": method, "faces": faces, "frames": frames, "origin": origin, "holds": holds,
         "sentence": sentence, "note": note, "make": make, "files": files, "archive": archive,

@@ -219,14 +219,17 @@ function draw() {
   boxes.setAttribute('height', clip.height);
   const drawn = [];
   const told = [];
+  let between = false;
   for (const person of people) {
     const place = placeAt(person, clip.still ? person.times[0] : now);
     if (!place) continue;
     drawn.push(drawBox(person, place, unit));
     told.push(say('person', {id: person.id}) + ': ' + (place.score || '—'));
+    between = between || !place.measured;
   }
   boxes.replaceChildren(...drawn);
-  const said = told.length ? told.join(', ') : people.length ? words.no_face_now : '';
+  const said = !told.length ? (people.length ? words.no_face_now : '')
+    : told.join(', ') + (between ? ' · ' + words.between : '');
   find('now').textContent = clip.still ? '' : said;
   if (clip.still || !clip.length) return;
   scrub.querySelector('i').style.left = (100 * now / clip.length) + '%';

@@ -40,6 +40,8 @@ class Entry:
     """Held while the stress test runs."""
     maps: dict[tuple[int, int], dict[str, Heatmap]] = field(default_factory=dict)
     """(frame index, person id) -> method -> heatmap."""
+    note: str = ""
+    """The user's note for its report."""
     known: bool = False
     """Whether its answer was computed in advance (the examples)."""
     chosen: tuple[int, int] | None = None
@@ -66,6 +68,8 @@ class Visit:
     entries: list[Entry] = field(default_factory=list)
     open: Entry | None = None
     """The file that the page shows."""
+    picked: bool = False
+    """Whether the user has opened a row of the table."""
     folder: Path | None = None
     """Folder of the files to download."""
 
@@ -86,7 +90,7 @@ class Visit:
 
     def clear(self) -> None:
         """Drop all scans and delete their files."""
-        self.entries, self.open = [], None
+        self.entries, self.open, self.picked = [], None, False
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
