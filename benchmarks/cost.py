@@ -8,11 +8,11 @@ case in a process of its own.
 
 import argparse
 import multiprocessing
-import os
 import time
 from pathlib import Path
 
 from benchmarks.footage import Footage, make
+from benchmarks.memory import memory_of
 from benchmarks.profile import FOLDER, decode
 from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
@@ -23,19 +23,6 @@ PEOPLE = (1, 2, 5, 20)
 LONGEST_DECODED = 60  # seconds; bare decoding of longer clips is not measured
 
 
-def most_held(process: int | str = "self") -> float:
-    """Megabytes that a process held at most, with its children that still run (Linux)."""
-    folder = Path("/proc") / str(process)
-    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
-    held = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-    children = (
-        child
-        for task in (folder / "task").iterdir()
-        for child in (task / "children").read_text(encoding="utf-8").split()
-    )
-    return held + sum(most_held(child) for child in children)
-
-
 def measure(clip: Path) -> tuple[float, float, float, int, int]:
     """Seconds of loading and of the scan, megabytes, people and faces found."""
     began = time.perf_counter()
@@ -44,7 +31,7 @@ def measure(clip: Path) -> tuple[float, float, float, int, int]:
     found = scan(clip, detector=detector)
     done = time.perf_counter()
     faces = sum(len(person.person.faces) for person in found.people)
-    return loaded - began, done - loaded, most_held(os.getpid()), len(found.people), faces
+    return loaded - began, done - loaded, memory_of(field="VmHWM"), len(found.people), faces
 
 
 def main() -> None:

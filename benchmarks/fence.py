@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.footage import FIVE_KINDS, Footage, make
+from benchmarks.memory import memory_of
 from benchmarks.profile import FOLDER
 from benchmarks.tables import print_head, print_row
 from detector import fence, pipeline
@@ -136,19 +137,6 @@ def recover(clip: Path) -> float:
         return time.perf_counter() - began
 
 
-def held(process: int) -> float:
-    """Megabytes that a process and its children hold now (Linux)."""
-    folder = Path(f"/proc/{process}")
-    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
-    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-    children = (
-        int(child)
-        for task in (folder / "task").iterdir()
-        for child in (task / "children").read_text(encoding="utf-8").split()
-    )
-    return own + sum(held(child) for child in children)
-
-
 def print_cost(detector: Scorer, rounds: int, names: list[str]) -> None:
     """One line a clip."""
     print_head("clip", "behind the fence, s", "without, s", "ratio", "of processor time")
@@ -167,7 +155,7 @@ def print_memory(detector: Scorer, seconds: int) -> None:
     for footage in (SMALL, *LARGE, Footage(f"cost-{seconds}s", seconds, 1920, 1080), SMALL):
         pipeline.scan(make(footage, FOLDER), detector=detector)
         gc.collect()
-        print_row(footage.name, f"{held(os.getpid()):.0f}")
+        print_row(footage.name, f"{memory_of():.0f}")
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import gc
 import io
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -27,9 +26,9 @@ import numpy as np
 import PIL.Image
 import pillow_heif
 
+from benchmarks.memory import memory_of
 from benchmarks.tables import print_head, print_row
 from detector.errors import UserError
-from detector.fence import decoder_pool
 from detector.pipeline import scan
 from detector.scoring import Scorer
 from detector.settings import Settings
@@ -163,14 +162,7 @@ def scan_damaged(tally: Tally, undamaged: bytes, detector: Scorer, folder: Path)
 def measure_memory() -> float:
     """The memory that this process and the decoders hold now, in MiB."""
     gc.collect()
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    total = 0.0
-    for pid in ("self", *(str(d._process.pid) for d in decoder_pool()._idle)):
-        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        total += int(text.partition("VmRSS:")[2].split()[0]) / 1024
-    return total
+    return memory_of()
 
 
 def run(wanted: list[Tally]) -> Iterator[Tally]:

@@ -25,6 +25,7 @@ from typing import Any
 
 from gradio_client import Client, handle_file
 
+from benchmarks.memory import memory_of
 from benchmarks.tables import print_head, print_row
 from detector.provenance import hash_file
 
@@ -62,15 +63,6 @@ class App:
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             for child in (task / "children").read_text(encoding="utf-8").split():
                 yield Path(f"/proc/{child}")
-
-    def memory(self) -> float:
-        """What the app and its decoders hold, in MiB."""
-        total = 0
-        for process in self._statuses():
-            with contextlib.suppress(OSError):
-                text = (process / "status").read_text(encoding="utf-8")
-                total += int(text.partition("VmRSS:")[2].split()[0])
-        return total / 1024
 
     def _ticks(self) -> int:
         """Processor time of the app and its decoders so far."""
@@ -158,7 +150,7 @@ class Soak:
         for worker in workers:
             worker.join()
         self.app.wait_for_calm()
-        return self.app.memory()
+        return memory_of(self.app.process.pid)
 
 
 def wait_until_empty(folder: Path) -> list[Path]:

@@ -24,9 +24,7 @@ ENLARGE_LIMIT = 2.0  # small frames are enlarged at most this much for it
 SMALLEST_SEARCHED = 24  # smallest window of the second search, pixels
 PAD_CELLS = 30  # smallest window in a padded frame: its longest side divided by this
 RUN = 4  # key frames in a run, of which the first is searched completely
-NEARBY = (
-    1.4  # margin around a face in which it is searched in the next frame, as a share of its box
-)
+NEARBY = 1.4  # margin around a face in which the next frame is searched, as a share of its box
 SMALLER = 0.65  # how much smaller a face may be in the next frame
 GRID = 32, 18  # cells of the coarse brightness grid by which frames are compared
 NEW = 40  # change of a cell's brightness, of 255, above which a new face may have appeared

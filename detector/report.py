@@ -26,22 +26,24 @@ TOLERANCES = {
     "probability": TOLERANCE, "interval": TOLERANCE, "signs": TOLERANCE, "difference": 0.05,
     "box": 2,
 }  # fmt: skip
-"""How far a figure may lie from a fresh scan's; what is not named here must be the same."""
+"""The largest allowed difference from a fresh scan, by name; all other values must be equal."""
 
 UNCOMPARED = {
     ("file",), ("made",), ("timings",), ("model", "source"), ("settings", "weights"),
     ("settings", "device"),
 }  # fmt: skip
-"""Where, when and for whom it was scanned, not what was found."""
+"""The parts that say where, when and how a clip was scanned; they are not compared."""
 
 CARRIED = '<script type="application/json" id="report">', "</script>"
-"""What stands around the JSON that a report's page carries."""
+"""The tags around the JSON that is embedded in a report's page."""
 
 
 def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
-    """The scan as the command line, the app and the API give it.
+    """Convert a scan to the JSON of the command line, the app and the API.
 
-    `name` stands for the file where its bare name would not tell it from others.
+    Args:
+        scan: the scan.
+        name: replaces the file's name, for example if several files have the same one.
     """
     video = scan.video
     return {
@@ -91,7 +93,7 @@ def to_json(scan: Scan, *, name: str | None = None) -> dict[str, Any]:
 
 
 def error_json(file: str, error: UserError) -> dict[str, Any]:
-    """What stands in the place of a scan that failed."""
+    """The JSON of a file that could not be scanned."""
     return {
         "schema": SCHEMA,
         "file": printable(file),
@@ -130,7 +132,7 @@ def _person(person: PersonVerdict) -> dict[str, Any]:
 
 
 def _face_figures(score: FaceScore | None) -> dict[str, Any]:
-    """What was found of a face; nothing of one that could not be judged."""
+    """A face's probability and signs; empty for a face that could not be judged."""
     if score is None:
         return {"probability": None, "signs": {}}
     return {"probability": _round(score.probability), "signs": _signs(score.signs)}
@@ -141,7 +143,11 @@ def _signs(signs: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report that this program wrote: its JSON, or the page that carries it."""
+    """Read a report: its JSON, or the page in which the JSON is embedded.
+
+    Raises:
+        UserError: `missing_file`, `bad_report`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() in (".html", ".htm"):
@@ -157,14 +163,16 @@ def read_report(path: Path) -> dict[str, Any]:
             "bad_report", f"{path} is no report of this program, or of another version."
         )
     if not isinstance(report["settings"], dict) or not isinstance(report["model"], dict):
-        raise UserError("bad_report", f"{path} is no report of this program: parts are amiss.")
+        raise UserError(
+            "bad_report", f"{path} is no report of this program: its settings or model are damaged."
+        )
     if "made" in report:
         _check_made(report["made"], path)
     return report
 
 
 def _check_made(made: Any, path: Path) -> None:
-    """Refuse what cannot be told of how a report came about."""
+    """Raise UserError `bad_report` unless the part about the report's making is complete."""
     try:
         told = [made[name] for name in ("when", "version", "language", "note", "report")]
         if not all(isinstance(value, str) for value in [*told, made["maps"] or ""]):
@@ -172,12 +180,12 @@ def _check_made(made: Any, path: Path) -> None:
         datetime.fromisoformat(made["when"])
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            "bad_report", f"{path} is no report of this program: how it was made is amiss."
+            "bad_report", f"{path} is no report of this program: the part `made` is damaged."
         ) from None
 
 
 def as_reported(found: Scan, report: Mapping[str, Any]) -> Scan:
-    """The scan with a report's figures, which are rounded, in the place of its own."""
+    """The scan with its figures replaced by those of a report, which are rounded."""
     return replace(
         found,
         verdict=_verdict_as_reported(found.verdict, report),
@@ -215,54 +223,59 @@ def _person_as_reported(person: PersonVerdict, told: Mapping[str, Any]) -> Perso
 
 
 def _small(digits: str) -> int:
-    """A whole number that a figure of a report can be."""
+    """Parse an integer; raises ValueError for one that no report contains."""
     if len(digits) > 20:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
 def compare(report: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
-    """How a fresh scan differs from a report; empty when it bears out all that a reader sees."""
+    """Compare a report with the JSON of a fresh scan.
+
+    Returns:
+        A line for each difference; none if the scan confirms the report.
+    """
     if report["sha256"] != fresh["sha256"]:
         return [f"the clip's content: {report['sha256']} then, {fresh['sha256']} now"]
     if report["model"].get("sha256") != fresh["model"]["sha256"]:
-        return ["the network's weights are others"]
+        return ["the network's weights are different"]
     return list(_differences((), report, fresh))
 
 
-def _differences(at: tuple[str, ...], then: Any, now: Any) -> Iterator[str]:
-    """Where two pieces of JSON differ, in words; `at` says where they stand."""
-    if at in UNCOMPARED:
+def _differences(path: tuple[str, ...], then: Any, now: Any) -> Iterator[str]:
+    """Yield a line for each difference of two JSON values; `path` leads to them in the report."""
+    if path in UNCOMPARED:
         return
     if isinstance(then, dict) and isinstance(now, dict):
         for key in [*now, *(k for k in then if k not in now)]:
-            place = (*at, str(key))
-            if place not in UNCOMPARED and (key in then) != (key in now):
-                yield f"{' '.join(place)}: {'only then' if key in then else 'only now'}"
+            inner = (*path, str(key))
+            if inner not in UNCOMPARED and (key in then) != (key in now):
+                yield f"{' '.join(inner)}: {'only then' if key in then else 'only now'}"
             elif key in then and key in now:
-                yield from _differences(place, then[key], now[key])
+                yield from _differences(inner, then[key], now[key])
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         for number, (one, other) in enumerate(zip(then, now, strict=True), 1):
-            yield from _differences((*at, str(number)), one, other)
-    elif not _agree(at, then, now):
-        yield f"{' '.join(at)}: {_brief(then)} then, {_brief(now)} now"
+            yield from _differences((*path, str(number)), one, other)
+    elif not _agree(path, then, now):
+        yield f"{' '.join(path)}: {_shorten(then)} then, {_shorten(now)} now"
 
 
-def _agree(at: tuple[str, ...], then: Any, now: Any) -> bool:
+def _agree(path: tuple[str, ...], then: Any, now: Any) -> bool:
     if type(then) in (int, float) and type(now) in (int, float):
-        named = [part for part in at if not part.isdigit()]
+        named = [part for part in path if not part.isdigit()]
         allowed = [TOLERANCES[part] for part in named if part in TOLERANCES]
         return abs(then - now) <= (allowed[-1] if allowed else 1e-9)
     return type(then) is type(now) and then == now
 
 
-def _brief(value: Any) -> str:
+def _shorten(value: Any) -> str:
+    """A JSON value as text of at most 80 characters."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def describe_verdict(label: str, probability: float | None, interval: Any) -> str:
-    """One line for a person to read."""
+    """A verdict in one line."""
     text = LABEL_TEXT[Label(label)]
     if probability is None:
         return text
@@ -277,7 +290,7 @@ def describe_signs(signs: Mapping[str, float]) -> str:
 
 
 def to_text(report: Mapping[str, Any]) -> str:
-    """The scan as the command line prints it."""
+    """The text that the command line prints for a report."""
     if "error" in report:
         return f"{report['file']}\n  {report['error']['message']} [{report['error']['code']}]"
     verdict = describe_verdict(report["verdict"], report["probability"], report["interval"])

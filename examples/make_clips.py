@@ -16,9 +16,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.cbook import get_sample_data
 from skimage import data
 
+from benchmarks.footage import read_officer
 from detector.faces import FaceFinder
 from detector.masks import part_mask
 from detector.records import Face, Image, KeyFrame
@@ -36,13 +36,6 @@ SECONDS, RATE = 5, 25
 VARIETY = 0.8  # how far the person who does not exist is from the mean one
 SAMPLED = 1024  # people of whom that one is the mean
 EDGE = 0.12  # of the distance between the eyes: how softly a pasted face ends
-
-
-def officer() -> Image:
-    """Grace Hopper."""
-    with get_sample_data("grace_hopper.jpg") as file:
-        coded = np.frombuffer(file.read(), np.uint8)
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def stranger() -> Image:
@@ -145,9 +138,9 @@ def beside(picture: np.ndarray) -> np.ndarray:
 
 def forge() -> dict[str, tuple[Image, np.ndarray]]:
     """(the forged picture, how much of each pixel was altered) of the examples with a paste."""
-    astronaut, other = np.ascontiguousarray(data.astronaut()), officer()
-    swapped, mask = paste_face(astronaut, other)
-    worn, covered = paste_face(other, astronaut)
+    astronaut, officer = np.ascontiguousarray(data.astronaut()), read_officer()
+    swapped, mask = paste_face(astronaut, officer)
+    worn, covered = paste_face(officer, astronaut)
     left = astronaut[:300, 80:360]
     return {
         "manipulated": (close_up(swapped), close_up(mask)),

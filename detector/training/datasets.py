@@ -33,9 +33,7 @@ SPLIT_SIZES = 0.8, 0.1, 0.1  # of training, validation and test, where no split 
 CROP_SIDE = 320  # pixels; larger crops are reduced
 JPEG_QUALITY = 95  # of the crops
 MIN_BRIGHTNESS = 25.0  # mean grey level, of 255; darker faces are left out
-MIN_CHANGE = (
-    5.0  # grey levels of the most changed block; a fake with less is its original's picture
-)
+MIN_CHANGE = 5.0  # grey levels of the most changed block; a fake below it is taken for an original
 LEAKS_SHOWN = 10  # names of people or sources found in more than one split
 
 

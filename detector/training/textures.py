@@ -1,7 +1,7 @@
 """The texture head: a linear discriminant that tells drawn faces by the textures of early stages.
 
 Generators leave traces in the fine structure of the whole picture. The first stages of a network
-describe it; the last one tells other generators' faces less well.
+describe it; the last one generalises less well to other generators.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from detector.training.mixture import CLIPS_COUNTED, REAL, SIGN_OF, crop_face
 from detector.training.sequence import group_videos
 from detector.weights import Checkpoint, load_network, save_checkpoint
 
-STAGES = 4  # first stages of the backbone that are read; later ones carried over less well
+STAGES = 4  # first stages of the backbone that are read; later ones generalised less well
 FACES = 3  # faces of a clip that are read
 SHRINKAGE = 10.0  # added to each feature's variance, in mean variances
 DRAWN = SIGNS.index("drawn")
