@@ -28,7 +28,7 @@ from detector.records import (
 )
 
 PLATES = 3  # faces shown in detail, each on a plate
-ROW = 8  # faces of a person on the contact sheet, and whole frames
+COLUMNS = 8  # faces of a person on the contact sheet, and whole frames
 DETAIL = 0.4  # side of the magnified window, as a share of the crop's
 SIDE = 320  # pixels of a picture on a plate
 LEAST_AGREEMENT = 0.5  # with the other methods' maps, below which a plate says that they differ
@@ -251,19 +251,23 @@ def frames_page(answer: Answer, language: str) -> str:
     found = answer.found
     stem = answer.name.rsplit(".", 1)[0]
     rows = []
-    for person in found.people[:ROW]:
-        faces = _spread(person.person.faces)
+    for person in found.people[:COLUMNS]:
+        faces = _evenly_spaced(person.person.faces)
         cells = "".join(
-            _saved(clean_crop(f, found.video), f"{stem} person {person.person.id} {f.time:.2f} s",
-                   "" if texts.is_still(found) else f"{f.time:.2f} s", 160)
+            _download_link(
+                clean_crop(f, found.video), f"{stem} person {person.person.id} {f.time:.2f} s",
+                "" if texts.is_still(found) else f"{f.time:.2f} s", 160,
+            )
             for f in faces
         )  # fmt: skip
         title = html.escape(texts.translate(language, "person", id=person.person.id))
         rows.append(f'<div class="contact"><h2>{title}</h2><div class="row">{cells}</div></div>')
     whole = "".join(
-        _saved(k.image, f"{stem} {k.time:.2f} s",
-               "" if texts.is_still(found) else f"{k.time:.2f} s", 240)
-        for k in _spread(found.key_frames)
+        _download_link(
+            k.image, f"{stem} {k.time:.2f} s",
+            "" if texts.is_still(found) else f"{k.time:.2f} s", 240,
+        )
+        for k in _evenly_spaced(found.key_frames)
     )  # fmt: skip
     title = html.escape(texts.translate(language, "frames_whole"))
     rows.append(f'<div class="contact"><h2>{title}</h2><div class="row whole">{whole}</div></div>')
@@ -276,23 +280,23 @@ def frames_page(answer: Answer, language: str) -> str:
     return f'<div class="evidence lt-sheet">{intro}{"".join(rows)}{sheet}</div>'
 
 
-def _spread(items: Sequence[Item]) -> list[Item]:
-    """Choose at most ROW items, evenly spaced."""
-    if len(items) <= ROW:
+def _evenly_spaced(items: Sequence[Item]) -> list[Item]:
+    """Choose at most COLUMNS items, evenly spaced."""
+    if len(items) <= COLUMNS:
         return list(items)
-    return [items[round(n * (len(items) - 1) / (ROW - 1))] for n in range(ROW)]
+    return [items[round(n * (len(items) - 1) / (COLUMNS - 1))] for n in range(COLUMNS)]
 
 
-def _saved(image: Image, name: str, caption: str, side: int) -> str:
+def _download_link(image: Image, name: str, caption: str, side: int) -> str:
     name = html.escape(name)
     return (
-        f'<a download="{name}.jpg" href="{_fine(image)}" title="{name}">'
+        f'<a download="{name}.jpg" href="{_full_size(image)}" title="{name}">'
         f'<img alt="{name}" src="{to_data_uri(image, side)}">'
         f"<span>{html.escape(caption)}</span></a>"
     )
 
 
-def _fine(image: Image) -> str:
+def _full_size(image: Image) -> str:
     """Encode a picture at full size, for a reverse image search."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "JPEG", quality=93)
@@ -302,22 +306,22 @@ def _fine(image: Image) -> str:
 def contact_sheet(found: Scan, side: int = 160) -> Image:
     """Draw all rows into one picture."""
     rows = []
-    for rank, person in enumerate(found.people[:ROW]):
-        row = np.full((side + 8, ROW * (side + 8), 3), 255, np.uint8)
+    for rank, person in enumerate(found.people[:COLUMNS]):
+        row = np.full((side + 8, COLUMNS * (side + 8), 3), 255, np.uint8)
         row[:, :4] = tuple(bytes.fromhex(person_style(rank)[0][1:]))
-        for place, face in enumerate(_spread(person.person.faces)):
+        for column, face in enumerate(_evenly_spaced(person.person.faces)):
             crop = cv2.resize(clean_crop(face, found.video), (side, side),
                               interpolation=cv2.INTER_AREA)  # fmt: skip
-            row[4 : 4 + side, place * (side + 8) + 6 : place * (side + 8) + 6 + side] = crop
+            row[4 : 4 + side, column * (side + 8) + 6 : column * (side + 8) + 6 + side] = crop
         rows.append(row)
     across = 4
-    width = ROW * (side + 8) // across - 8
-    frames = [draw_boxes(found, k) for k in _spread(found.key_frames)]
+    width = COLUMNS * (side + 8) // across - 8
+    frames = [draw_boxes(found, k) for k in _evenly_spaced(found.key_frames)]
     height = round(width * frames[0].shape[0] / frames[0].shape[1])
     for start in range(0, len(frames), across):
-        row = np.full((height + 8, ROW * (side + 8), 3), 255, np.uint8)
-        for place, frame in enumerate(frames[start : start + across]):
-            left = place * (width + 8) + 4
+        row = np.full((height + 8, COLUMNS * (side + 8), 3), 255, np.uint8)
+        for column, frame in enumerate(frames[start : start + across]):
+            left = column * (width + 8) + 4
             row[4 : 4 + height, left : left + width] = cv2.resize(
                 frame, (width, height), interpolation=cv2.INTER_AREA
             )

@@ -6,30 +6,30 @@ from typing import Any
 import pytest
 
 from detector.interface import room
-from detector.interface.room import Doorkeeper, Room
+from detector.interface.room import UploadLimiter, UploadQuota
 
 PLENTY = 2**40
 
 
 def test_the_disk_is_never_filled() -> None:
-    held = Room()
-    assert held.take("a", room.HELD_BYTES, free=PLENTY, public=False) is None
-    assert held.take("b", 1, free=PLENTY, public=False) == room.FULL
-    assert Room().take("a", 2**30, free=room.LEAST_FREE, public=False) == room.FULL
+    held = UploadQuota()
+    assert held.admit("a", room.HELD_BYTES, free=PLENTY, public=False) is None
+    assert held.admit("b", 1, free=PLENTY, public=False) == room.FULL
+    assert UploadQuota().admit("a", 2**30, free=room.MIN_FREE_BYTES, public=False) == room.FULL
 
 
 def test_a_visitor_who_sends_very_many_files_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(room.time, "monotonic", lambda: clock[0])
-    held = Room()
-    for _ in range(room.EACH_FILES):
-        assert held.take("a", 1000, free=PLENTY, public=True) is None
-    assert held.take("a", 1000, free=PLENTY, public=True) == room.FULL_EACH
-    assert held.take("b", room.EACH_BYTES, free=PLENTY, public=True) is None
-    assert held.take("b", 1, free=PLENTY, public=True) == room.FULL_EACH
-    assert held.take("a", 1000, free=PLENTY, public=False) is None  # on one's own machine
-    clock[0] = room.LIES + 1
-    assert held.take("a", 1000, free=PLENTY, public=True) is None
+    held = UploadQuota()
+    for _ in range(room.VISITOR_FILES):
+        assert held.admit("a", 1000, free=PLENTY, public=True) is None
+    assert held.admit("a", 1000, free=PLENTY, public=True) == room.FULL_EACH
+    assert held.admit("b", room.VISITOR_BYTES, free=PLENTY, public=True) is None
+    assert held.admit("b", 1, free=PLENTY, public=True) == room.FULL_EACH
+    assert held.admit("a", 1000, free=PLENTY, public=False) is None  # on one's own machine
+    clock[0] = room.STORED_SECONDS + 1
+    assert held.admit("a", 1000, free=PLENTY, public=True) is None
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_what_is_too_large_is_refused_unread(headers: dict[str, str], status: in
         "type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"",
         "client": ("1.2.3.4", 5), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    asyncio.run(Doorkeeper(app)(scope, receive, send))
+    asyncio.run(UploadLimiter(app)(scope, receive, send))
     assert statuses == [status]

@@ -23,7 +23,7 @@ def remember(visits: Visits, who: str, megabytes: int) -> sessions.Visit:
     request: Any = SimpleNamespace(session_hash=who)
     visit = visits.of(request)
     visit.entries = [Entry(Path("clip.mp4"), "clip.mp4", scan=found)]
-    assert visit.weight() == megabytes * 2**20
+    assert visit.picture_bytes() == megabytes * 2**20
     return visit
 
 

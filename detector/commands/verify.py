@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     for difference in differences:
         print_stdout(f"Differs: {printable(difference)}.")
     if not differences:
-        print_stdout("The report is borne out: same clip, same weights, same answer.")
+        print_stdout("The report is confirmed: same clip, same weights, same answer.")
     return 1 if differences else 0
 
 

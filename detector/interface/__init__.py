@@ -6,9 +6,9 @@ import gradio as gr
 from fastapi.middleware import Middleware
 
 from detector.interface.checks import EXAMPLES
-from detector.interface.inputs import fetch_nothing
+from detector.interface.inputs import disable_downloads
 from detector.interface.layout import build_interface, i18n, read_part
-from detector.interface.room import Doorkeeper
+from detector.interface.room import UploadLimiter
 from detector.interface.sessions import temporary_folder
 from detector.turns import be_fair
 
@@ -50,7 +50,7 @@ def launch(
     """
     on_space = "SPACE_ID" in os.environ
     temporary_folder()
-    fetch_nothing()
+    disable_downloads()
     blocks = build_interface().queue(max_size=32, default_concurrency_limit=4)
     be_fair(blocks._queue)
     blocks.launch(
@@ -66,7 +66,7 @@ def launch(
         i18n=i18n,
         mcp_server=has_mcp(),
         max_file_size="2gb",
-        app_kwargs={"middleware": [Middleware(Doorkeeper)]},
+        app_kwargs={"middleware": [Middleware(UploadLimiter)]},
         show_error=True,
         prevent_thread_lock=not block,
         quiet=not block,

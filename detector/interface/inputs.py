@@ -14,21 +14,21 @@ def unopened(component: Input) -> Input:
     gr.Image would decode it in this process instead of the sandbox, with all of Pillow's plug-ins;
     gr.File would leave an empty temporary file each time.
     """
-    component.preprocess = _hand_on  # type: ignore[method-assign]
+    component.preprocess = _pass_path  # type: ignore[method-assign]
     return component
 
 
-def _hand_on(payload: Any) -> str | None:
+def _pass_path(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
 
-def fetch_nothing() -> None:
+def disable_downloads() -> None:
     """Keep gradio from downloading URLs that API clients send in place of files.
 
     It would download a file of any size into memory.
     """
-    processing_utils.async_ssrf_protected_download = _leave_alone
-    processing_utils.ssrf_protected_download = _leave
+    processing_utils.async_ssrf_protected_download = _keep_async
+    processing_utils.ssrf_protected_download = _keep
 
 
 def is_address(path: str) -> bool:
@@ -36,9 +36,9 @@ def is_address(path: str) -> bool:
     return path.lower().startswith(("http://", "https://"))
 
 
-async def _leave_alone(url: str, cache_dir: str) -> str:
+async def _keep_async(url: str, cache_dir: str) -> str:
     return url
 
 
-def _leave(url: str, cache_dir: str) -> str:
+def _keep(url: str, cache_dir: str) -> str:
     return url

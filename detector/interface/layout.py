@@ -18,7 +18,7 @@ from detector.weights import read_catalogue
 
 HERE = Path(__file__).parent
 
-SEE_THROUGH = """
+OPACITY_SLIDER = """
 const apply = () => element.querySelectorAll('.see').forEach(slider => {
   const map = slider.closest('.plate').querySelector('.map');
   if (map) map.style.opacity = slider.value / 100;
@@ -94,7 +94,7 @@ def _evidence() -> dict[str, Any]:
                 [(TITLES[m], m) for m in PAPER], value="gradcam", label=i18n("method"),
                 elem_id="method",
             )  # fmt: skip
-            faces = gr.HTML("", js_on_load=SEE_THROUGH, elem_id="faces", **plain)
+            faces = gr.HTML("", js_on_load=OPACITY_SLIDER, elem_id="faces", **plain)
         with gr.Tab(i18n("tab_frames"), render_children=True):
             frames = gr.HTML("", elem_id="keyframes", **plain)
         with gr.Tab(i18n("tab_origin"), render_children=True):
@@ -135,54 +135,54 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
     table, method, note = parts["table"], parts["method"], parts["note"]
     outputs = [parts[n] for n in ("table", *checks.EMPTY)]
 
-    def place(shown: dict[str, Any]) -> dict[Any, Any]:
-        placed = {parts[name]: value for name, value in shown.items()}
+    def update(shown: dict[str, Any]) -> dict[Any, Any]:
+        updates = {parts[name]: value for name, value in shown.items()}
         for name in ("files", "archive"):
             if name in shown:
                 value = shown[name]
-                placed[parts[name]] = gr.File(value=value, visible=value is not None)
-        return placed or gr.skip()
+                updates[parts[name]] = gr.File(value=value, visible=value is not None)
+        return updates or gr.skip()
 
-    def each(shown: Iterator[dict[str, Any]]) -> Iterator[dict[Any, Any]]:
+    def update_each(shown: Iterator[dict[str, Any]]) -> Iterator[dict[Any, Any]]:
         part = None
         for part in shown:
-            yield place(part)
+            yield update(part)
         if part is None:  # gradio empties the outputs of a generator that yields nothing
             yield gr.skip()
 
     def on_upload(
         model: str, frames: float, request: gr.Request, event: gr.EventData
     ) -> Iterator[dict[Any, Any]]:
-        yield from each(checks.check(VISITS.of(request), event._data or {}, model, frames))
+        yield from update_each(checks.check(VISITS.of(request), event._data or {}, model, frames))
 
     def on_cancel(request: gr.Request, event: gr.EventData) -> None:
         visit = VISITS.of(request)
         visit.stopped = max(visit.stopped, int((event._data or {}).get("run", 0)))
 
     def on_open(request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
-        return place(checks.open_row(VISITS.of(request), int((event._data or {}).get("row", -1))))
+        return update(checks.open_row(VISITS.of(request), int((event._data or {}).get("row", -1))))
 
     def on_choose(
         method: str, request: gr.Request, event: gr.EventData
     ) -> Iterator[dict[Any, Any]]:
         visit, chosen = VISITS.of(request), event._data or {}
         checks.choose_face(visit, int(chosen.get("frame", -1)), int(chosen.get("person", -1)))
-        yield from each(checks.draw_maps(visit, method))
+        yield from update_each(checks.draw_maps(visit, method))
 
     def on_draw(method: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from each(checks.draw_maps(VISITS.of(request), method))
+        yield from update_each(checks.draw_maps(VISITS.of(request), method))
 
     def on_stress(request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from each(checks.run_stress(VISITS.of(request)))
+        yield from update_each(checks.run_stress(VISITS.of(request)))
 
     def on_test(method: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from each(checks.test_maps(VISITS.of(request), method))
+        yield from update_each(checks.test_maps(VISITS.of(request), method))
 
     def on_files(method: str, note: str, request: gr.Request) -> dict[Any, Any]:
-        return place(checks.write_files(VISITS.of(request), method, note))
+        return update(checks.write_files(VISITS.of(request), method, note))
 
     def on_compare(second: str | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from each(checks.compare(VISITS.of(request), second))
+        yield from update_each(checks.compare(VISITS.of(request), second))
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shared: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "network", **quiet}

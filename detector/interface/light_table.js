@@ -20,7 +20,7 @@ let playsFrames = false; // the browser cannot play the file: frames are shown i
 let timer = null;
 let drawnLanes = '';
 
-const say = (key, values = {}) =>
+const translate = (key, values = {}) =>
   Object.entries(values).reduce((text, [k, v]) => text.replace('{' + k + '}', v), words[key]);
 const setText = (name, key) => { find(name).textContent = words[key]; };
 const setState = state => {
@@ -224,7 +224,7 @@ function draw() {
     const place = placeAt(person, clip.still ? person.times[0] : now);
     if (!place) continue;
     drawn.push(drawBox(person, place, unit));
-    told.push(say('person', {id: person.id}) + ': ' + (place.score || '—'));
+    told.push(translate('person', {id: person.id}) + ': ' + (place.score || '—'));
     between = between || !place.measured;
   }
   boxes.replaceChildren(...drawn);

@@ -15,29 +15,29 @@ from detector.interface.sessions import KEPT_SECONDS, temporary_folder
 from detector.turns import is_public, name_visitor
 
 HELD_BYTES = 20 * 2**30  # of all uploads on the disk
-LEAST_FREE = 2 * 2**30  # bytes of the disk that uploads leave free
-EACH_BYTES = 4 * 2**30  # of one remote visitor
-EACH_FILES = 100  # of one remote visitor
+MIN_FREE_BYTES = 2 * 2**30  # bytes of the disk that uploads leave free
+VISITOR_BYTES = 4 * 2**30  # of one remote visitor
+VISITOR_FILES = 100  # of one remote visitor
 MESSAGE_BYTES = 32 * 2**20  # of a request without files, which is held in memory
-SMALL = 2**16  # bytes up to which such a request is not counted
-LIES = 1.25 * KEPT_SECONDS  # longest time an upload is on disk: it is checked every quarter of it
+UNCOUNTED_BYTES = 2**16  # bytes up to which such a request is not counted
+STORED_SECONDS = 1.25 * KEPT_SECONDS  # longest time on disk: checked every quarter of it
 
 FULL = "The server has no space for more files at the moment. Please try again in an hour."
 FULL_EACH = (
-    f"You have sent {EACH_FILES} files or {EACH_BYTES // 2**30} GiB within an hour. Please wait, "
-    "or run Unmask on your own machine, where there is no such limit."
+    f"You have sent {VISITOR_FILES} files or {VISITOR_BYTES // 2**30} GiB within an hour. "
+    "Please wait, or run Unmask on your own machine, where there is no such limit."
 )
 TOO_LONG = f"A request without files must not exceed {MESSAGE_BYTES // 2**20} MiB."
 NO_LENGTH = "The request needs a Content-Length header."
 
 
-class Room:
+class UploadQuota:
     """The recent uploads, and the limits on them."""
 
     def __init__(self) -> None:
         self._sent: deque[tuple[float, str, int]] = deque()
 
-    def take(self, visitor: str, size: int, *, free: int, public: bool) -> str | None:
+    def admit(self, visitor: str, size: int, *, free: int, public: bool) -> str | None:
         """Admit an upload or return the reason why not.
 
         Args:
@@ -47,22 +47,22 @@ class Room:
             public: whether the visitor is remote, so that the limits on each apply.
         """
         now = time.monotonic()
-        while self._sent and self._sent[0][0] < now - LIES:
+        while self._sent and self._sent[0][0] < now - STORED_SECONDS:
             self._sent.popleft()
-        if size > free - LEAST_FREE or size + sum(n for _, _, n in self._sent) > HELD_BYTES:
+        if size > free - MIN_FREE_BYTES or size + sum(n for _, _, n in self._sent) > HELD_BYTES:
             return FULL
         own = [n for _, who, n in self._sent if who == visitor]
-        if public and (len(own) >= EACH_FILES or size + sum(own) > EACH_BYTES):
+        if public and (len(own) >= VISITOR_FILES or size + sum(own) > VISITOR_BYTES):
             return FULL_EACH
         self._sent.append((now, visitor, size))
         return None
 
 
-class Doorkeeper:
+class UploadLimiter:
     """ASGI middleware that refuses requests beyond the limits before their body is read."""
 
     def __init__(self, app: Any) -> None:
-        self.app, self.room = app, Room()
+        self.app, self.quota = app, UploadQuota()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or refuse it."""
@@ -80,9 +80,9 @@ class Doorkeeper:
         if not request.headers.get("content-type", "").startswith("multipart/"):
             if size > MESSAGE_BYTES:
                 return PlainTextResponse(TOO_LONG, 413)
-            if size <= SMALL:
+            if size <= UNCOUNTED_BYTES:
                 return None
-        told = self.room.take(
+        told = self.quota.admit(
             name_visitor(None, request), size,
             free=shutil.disk_usage(temporary_folder()).free, public=is_public(request),
         )  # fmt: skip

@@ -95,7 +95,7 @@ class Visit:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
 
-    def weight(self) -> int:
+    def picture_bytes(self) -> int:
         """Return the bytes of the pictures in its scans."""
         scans = [entry.scan for entry in self.entries if entry.scan is not None]
         frames = sum(k.image.nbytes for scan in scans for k in scan.key_frames)
@@ -122,14 +122,14 @@ class Visits:
         with self._lock:
             visit = self._held.setdefault(key, Visit())
             self._held.move_to_end(key)
-            while len(self._held) > SESSIONS or (len(self._held) > 1 and self._is_too_much()):
+            while len(self._held) > SESSIONS or (len(self._held) > 1 and self._exceeds_memory()):
                 forgotten = self._held.popitem(last=False)[1]
                 forgotten.stopped = forgotten.run
                 forgotten.clear()
         return visit
 
-    def _is_too_much(self) -> bool:
-        return sum(visit.weight() for visit in self._held.values()) > HELD_BYTES
+    def _exceeds_memory(self) -> bool:
+        return sum(visit.picture_bytes() for visit in self._held.values()) > HELD_BYTES
 
     def forget(self, request: gr.Request) -> None:
         """Drop the visit of a session that has ended."""
