@@ -2,8 +2,8 @@
 
     python -m benchmarks.cost [--seconds N...] [--people N...]
 
-The clips are made, 1080p. Memory is the most that this process and its decoder held at once, each
-case in a process of its own.
+The clips are made, 1080p. Memory is the most that this process and its decoder held at the same
+time, pages that both use counted once; each case has a process of its own.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.footage import Footage, make
-from benchmarks.memory import memory_of
+from benchmarks.memory import MostHeld
 from benchmarks.profile import FOLDER, decode
 from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
@@ -24,14 +24,15 @@ LONGEST_DECODED = 60  # seconds; bare decoding of longer clips is not measured
 
 
 def measure(clip: Path) -> tuple[float, float, float, int, int]:
-    """Seconds of loading and of the scan, megabytes, people and faces found."""
+    """Seconds of loading and of the scan, MiB, people and faces found."""
     began = time.perf_counter()
     detector = load_detector()
     loaded = time.perf_counter()
-    found = scan(clip, detector=detector)
-    done = time.perf_counter()
+    with MostHeld() as most:
+        found = scan(clip, detector=detector)
+        done = time.perf_counter()
     faces = sum(len(person.person.faces) for person in found.people)
-    return loaded - began, done - loaded, memory_of(field="VmHWM"), len(found.people), faces
+    return loaded - began, done - loaded, most.mebibytes, len(found.people), faces
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     cases = [Footage(f"cost-{s}s", s, 1920, 1080) for s in options.seconds]
     cases += [Footage(f"cost-10s-{p}-people", 10, 1920, 1080, p) for p in options.people]
-    print_head("clip", "bare decoding s", "loading s", "scan s", "MB at most", "people", "faces")
+    print_head("clip", "bare decoding s", "loading s", "scan s", "MiB at most", "people", "faces")
     for case in cases:
         clip = make(case, FOLDER)
         with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -11,7 +11,7 @@ import stat
 import time as clock
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -278,7 +278,16 @@ class Clip:
         )
 
     def close(self) -> None:
-        """Close the file; does nothing if it is closed."""
+        """Close the file and free the decoder; does nothing if that is done.
+
+        The memory of frames that are in use now is given back only when the last of them is: drop
+        those that are not needed before.
+        """
+        self._close_file()
+        with suppress(AttributeError):  # there is no decoder
+            del self._stream
+
+    def _close_file(self) -> None:
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -319,7 +328,7 @@ class Clip:
                     "looked at."
                 )
         finally:
-            self.close()
+            self._close_file()
 
     def _until_stopped(
         self, pictures: Iterator[tuple[int, av.VideoFrame]]
