@@ -583,14 +583,6 @@ def _reduce(image: Image) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
-def read_frames(path: str | os.PathLike[str], *, limits: Settings | None = None) -> Iterator[Frame]:
-    """The frames of a clip or the one of a still image, in order, in one pass.
-
-    Without `limits`, every frame is read.
-    """
-    yield from Clip(path, limits or Settings(frames="all"))
-
-
 def write_clip(images: Sequence[Image], *, rate: int = 25, crf: int = 23) -> bytes:
     """Encode pictures of one size as an mp4 file with h264, which all browsers play."""
     buffer = io.BytesIO()

@@ -1,6 +1,6 @@
 """Synthetic clips, faces and rows of an index, with known answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 from skimage.data import astronaut
 
 from benchmarks.footage import read_officer
-from detector.records import Box, Face, Image
+from detector.records import Box, Face, Frame, Image
+from detector.settings import Settings
 from detector.training.datasets import Row
+from detector.video import Clip
 
 
 @cache
@@ -149,6 +151,11 @@ def make_row(crop: str = "", *, box: Box = (0, 0, 0, 0), **columns: Any) -> Row:
     }  # fmt: skip
     left, top, right, bottom = box
     return Row(crop, **{**defaults, **columns}, left=left, top=top, right=right, bottom=bottom)
+
+
+def read_frames(path: Path, settings: Settings | None = None) -> Iterator[Frame]:
+    """The frames of a clip or a still image: all of them, without other settings."""
+    yield from Clip(path, settings or Settings(frames="all"))
 
 
 def face_clip(count: int = 40) -> list[Image]:

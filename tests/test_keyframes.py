@@ -3,13 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import drift, texture, write_clip
+from clips import drift, read_frames, texture, write_clip
 from scipy.signal import find_peaks
 
 from detector import keyframes
 from detector.keyframes import choose_frames, measure_difference
 from detector.records import Frame
-from detector.video import read_frames
 
 
 def shots(lengths: list[int]) -> tuple[list[np.ndarray], list[int]]:

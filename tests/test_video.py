@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from clips import drift, rotate_by_metadata, texture, write_clip, write_sound
+from clips import drift, read_frames, rotate_by_metadata, texture, write_clip, write_sound
 
 from detector.decoder import warn_of_fewer
 from detector.errors import UserError
 from detector.settings import Settings
-from detector.video import Clip, Recoder, read_frames, read_image
+from detector.video import Clip, Recoder, read_image
 
 FORMATS = [
     ("clip.mp4", "libx264", "yuv420p"),
@@ -168,7 +168,7 @@ def bad_file(kind: str, folder: Path) -> Path:
 def test_bad_files(tmp_path: Path, kind: str, code: str, limits: dict[str, float]) -> None:
     path = bad_file(kind, tmp_path)
     with pytest.raises(UserError) as caught:
-        list(read_frames(path, limits=Settings(**limits)))
+        list(read_frames(path, Settings(**limits)))
     assert caught.value.code == code
 
 
@@ -431,7 +431,7 @@ def test_frames_that_no_other_needs_are_left_out_of_dense_clips(tmp_path: Path) 
     path = write_clip(
         tmp_path / "dense.mp4", frames, options={"bf": "3", "x264-params": "scenecut=0"}
     )
-    every = {f.index: f for f in read_frames(path, limits=Settings(key_frames=3, frames="all"))}
+    every = {f.index: f for f in read_frames(path, Settings(key_frames=3, frames="all"))}
     clip = Clip(path, Settings(key_frames=3))
     some = list(clip)
     assert sorted(every) == list(range(120))
@@ -443,7 +443,7 @@ def test_frames_that_no_other_needs_are_left_out_of_dense_clips(tmp_path: Path) 
     assert clip.warnings == []
     assert [f.index for f in read_frames(path)] == list(range(120))
     few = Settings(key_frames=32, frames="some")
-    assert [f.index for f in read_frames(path, limits=few)] == list(range(120))
+    assert [f.index for f in read_frames(path, few)] == list(range(120))
 
 
 def test_small_images_are_those_of_the_large(tmp_path: Path) -> None:
