@@ -118,7 +118,7 @@ def _shows(heatmap: Heatmap | None) -> bool:
     return heatmap is not None and heatmap.values.max() > 0
 
 
-def detail_window(face: Face, heatmap: Heatmap | None) -> tuple[float, float]:
+def detail_window(heatmap: Heatmap | None) -> tuple[float, float]:
     """Return (left, top) of the window to magnify, as shares of the crop: the map's maximum.
 
     Without a map it is the middle.
@@ -160,7 +160,7 @@ def plate(
             language, "plate_title", id=person.person.id, time=f"{face.time:.2f}"
         )
     crop = clean_crop(face, found.video)
-    left, top = detail_window(face, heatmap)
+    left, top = detail_window(heatmap)
     shows = _shows(heatmap)
     where = "plate_detail" if shows else "plate_detail_empty"
     mark = (
