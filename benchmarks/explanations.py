@@ -1,15 +1,17 @@
 """How fast explanations are, whether they follow the network, whether they point at forgery.
 
-    python -m benchmarks.explanations FACES [--forgeries 200] [--only twins]
+    python -m benchmarks.explanations FACES [--forgeries 200] [--only PART]
 
-FACES is a folder of real faces. Prints five tables, of the sign "pasted": speed as a ratio to one
-forward pass; rank correlation of each map with that of the network whose weights were randomised
-layer by layer, from the last to the first (Adebayo et al., 2018: it must fall); on forgeries whose
-altered pixels are known and whose genuine twins are not suspected, how often a map passes the
-deletion and insertion test by the twin's pixels and by blurring, and how stable it is; how well
-each method points at the altered pixels, beside random maps, the face's centre, and occlusion and
-LIME over superpixels; and how far the methods agree with one another. --only twins prints the third
-alone.
+FACES is a folder of real faces. Prints tables of the sign "pasted", in parts:
+
+speed     time of each method as a ratio to one forward pass
+sanity    rank correlation of each map with that of the network whose weights were randomised layer
+          by layer, from the last to the first (Adebayo et al., 2018: it must fall)
+twins     on forgeries whose altered pixels are known and whose genuine twins are not suspected: how
+          often a map passes the deletion and insertion test by the twin's pixels and by blurring,
+          and how stable it is
+pointing  how well each method points at the altered pixels, beside random maps, the face's centre,
+          and occlusion and LIME over superpixels; and how far the methods agree with one another
 """
 
 import argparse
@@ -52,6 +54,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "manipulated.mp4"
 POINTED = [m for m in METHODS if m != "scorecam"]
 SUPERPIXELS = 60
 LIME_SAMPLES = 150
+PARTS = "speed", "sanity", "twins", "pointing"
 KINDS = {"self": 0.3, "swap": 0.3, "bottleneck": 0.2, "part": 0.2}
 
 
@@ -72,18 +75,18 @@ def forward(network: Network, picture: torch.Tensor) -> None:
 
 
 def speed(network: Network, picture: torch.Tensor) -> None:
-    """The first table."""
+    """The time of each method."""
     forward(network, picture)
     once = timed(lambda: forward(network, picture), 9)
-    print("| method | forward passes' time |\n|---|---|")
+    print_head("method", "forward passes' time")
     for name in (*PAPER, "layercam", "hirescam"):
         method = METHODS[name]
         method(network, picture)
-        print(f"| {name} | {timed(lambda m=method: m(network, picture)) / once:.1f} |")
+        print_row(name, f"{timed(lambda m=method: m(network, picture)) / once:.1f}")
     many = timed(lambda: faster_scorecam(network, picture, 32))
     full = timed(lambda: METHODS["scorecam"](network, picture), 1)
-    print(f"| faster-scorecam, N = 32 | {many / once:.1f} |")
-    print(f"| scorecam (pytorch-grad-cam's) | {full / once:.1f} |")
+    print_row("faster-scorecam, N = 32", f"{many / once:.1f}")
+    print_row("scorecam (pytorch-grad-cam's)", f"{full / once:.1f}")
     agreement = rank_correlation(
         faster_scorecam(network, picture, 32)[0], METHODS["scorecam"](network, picture)[0]
     )
@@ -104,19 +107,17 @@ def whole(detector: Detector) -> None:
 
 
 def sanity(network: Network, pictures: torch.Tensor) -> None:
-    """The second table."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    """How far each map depends on the network's weights."""
+    layers = find_layers(network, pictures)
     names = [n for n in METHODS if n != "scorecam"]
     first = {n: METHODS[n](network, pictures) for n in names}
     shares = (0.02, 0.1, 0.3, 1.0)
-    print("| method | " + " | ".join(f"last {s:.0%} of layers random" for s in shares) + " |")
-    print("|---" * (len(shares) + 1) + "|")
     table: dict[str, list[float]] = {n: [] for n in names}
     for share in shares:
         broken = copy.deepcopy(network)
         generator = torch.Generator().manual_seed(0)
-        chosen = [m for m in broken.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        for layer in chosen[-max(1, round(share * len(layers))) :]:
+        for name in layers[-max(1, round(share * len(layers))) :]:
+            layer = broken.get_submodule(name)
             with torch.no_grad():
                 noise = torch.randn(layer.weight.shape, generator=generator)
                 layer.weight.copy_(noise * layer.weight.std())
@@ -124,9 +125,24 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
             maps = METHODS[name](broken, pictures)
             pairs = zip(first[name], maps, strict=True)
             table[name].append(float(np.mean([rank_correlation(a, b) for a, b in pairs])))
+    print_head("method", *(f"last {share:.0%} of layers random" for share in shares))
     for name, values in table.items():
-        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
+        print_row(name, *(f"{v:.2f}" for v in values))
     print()
+
+
+def find_layers(network: Network, pictures: torch.Tensor) -> list[str]:
+    """The names of the layers on which the network's output depends, from the first to the last."""
+    trained = copy.deepcopy(network).requires_grad_(True)
+    with autocast(pictures.device):
+        trained(pictures).float().sum().backward()
+    return [
+        name
+        for name, layer in trained.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+        and layer.weight.grad is not None
+        and bool(layer.weight.grad.abs().sum() > 0)
+    ]
 
 
 def superpixels(crop: np.ndarray) -> np.ndarray:
@@ -190,7 +206,7 @@ def find_forgeries(
 
 
 def twins(detector: Detector, forger: Forger, wanted: int) -> None:
-    """The third table: deletion and insertion by the genuine twin's pixels, and by blurring."""
+    """Deletion and insertion by the genuine twin's pixels, and by blurring."""
     rng = np.random.default_rng(0)
     figures: dict[str, list[tuple[float, ...]]] = {}
 
@@ -231,7 +247,7 @@ def twins(detector: Detector, forger: Forger, wanted: int) -> None:
 
 
 def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
-    """The fourth and fifth table, of forgeries that the detector itself finds."""
+    """How well maps point at forged pixels, and agree, on forgeries that the detector finds."""
     rng = np.random.default_rng(0)
     names = [*POINTED, "occlusion", "lime", "random", "centre"]
     figures: dict[str, list[tuple[float, float, float]]] = {n: [] for n in names}
@@ -255,14 +271,13 @@ def pointing(detector: Detector, forger: Forger, wanted: int) -> None:
             inside = float(values[mask].sum()) / total if total else 0.0
             figures[name].append((float(mask[peak]), inside, best_overlap(values, mask)))
     print(f"{found} forgeries that the detector finds, of {tried}\n")
-    print("| method | pointing game | mass inside the mask | IoU, best threshold |")
-    print("|---|---|---|---|")
+    print_head("method", "pointing game", "mass inside the mask", "IoU, best threshold")
     for name, rows in figures.items():
-        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in np.mean(rows, axis=0)) + " |")
-    print("\n| mean rank correlation | " + " | ".join(POINTED) + " |")
-    print("|---" * (len(POINTED) + 1) + "|")
+        print_row(name, *(f"{v:.2f}" for v in np.mean(rows, axis=0)))
+    print()
+    print_head("mean rank correlation", *POINTED)
     for name, values in zip(POINTED, agreement / max(1, found), strict=True):
-        print(f"| {name} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
+        print_row(name, *(f"{v:.2f}" for v in values))
 
 
 def main() -> None:
@@ -270,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path)
     parser.add_argument("--forgeries", type=int, default=200)
-    parser.add_argument("--only", choices=["twins"])
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--model", default="default")
     parser.add_argument("--weights")
     options = parser.parse_args()
@@ -281,14 +296,17 @@ def main() -> None:
     forger = Forger(held, side=detector.side, margin=detector.margin, kinds=KINDS, degrade=False)
     number = detector.calibration.signs.index("pasted")
     one = replace(detector, network=OneSign(detector.network, number).eval())
+    parts = PARTS if options.only is None else (options.only,)
     with frozen(one.network) as network:
-        if options.only is None:
-            crops = [forger.pair(n, (5, n))[1].image for n in range(4)]
+        crops = [forger.pair(n, (5, n))[1].image for n in range(4)]
+        if "speed" in parts:
             speed(network, one.prepare(crops[:1]))
             whole(detector)
+        if "sanity" in parts:
             sanity(network, one.prepare(crops))
-        twins(one, forger, options.forgeries)
-        if options.only is None:
+        if "twins" in parts:
+            twins(one, forger, options.forgeries)
+        if "pointing" in parts:
             pointing(one, forger, options.forgeries)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from detector.cards import Answer
 from detector.errors import UserError, as_user_error, printable
 from detector.evidence import Maps, telling_faces
-from detector.page import compare_page, full_json, stress_json, write_report
+from detector.page import compare_page, full_json, heatmaps_json, stress_json, write_report
 from detector.pipeline import scan
 from detector.records import Scan, Verdict
-from detector.report import compare, error_json, to_json
+from detector.report import compare, compare_heatmaps, error_json, to_json
 from detector.scoring import Detector, Ensemble
 from detector.settings import Progress, Settings, silent
 from detector.stress import Trial, stress
@@ -178,7 +178,7 @@ def _report(job: Job, progress: Progress) -> dict[str, Any]:
         return to_json(found, name=job.name)
     answer = Answer(found, job.name, *_run_stress_test(found, detector, progress))
     maps = explain_telling_faces(found, detector, method, progress)
-    report = full_json(answer, language=ENGLISH, file=REPORT, method=method if maps else None)
+    report = full_json(answer, language=ENGLISH, file=REPORT, maps=maps)
     write_report(found, report, job.folder / job.name, maps)
     return report
 
@@ -208,11 +208,12 @@ def verify(
     if "stress" in report:
         answer = Answer(found, "", *_run_stress_test(found, detector, progress))
         fresh["stress"] = stress_json(answer)
-    differences = compare(report, fresh)
-    if page is None or differences:
+    if differences := compare(report, fresh):
         return differences
     maps = explain_telling_faces(found, detector, report.get("made", {}).get("maps"), progress)
-    return compare_page(page, found, report, maps)
+    if differences := compare_heatmaps(report, heatmaps_json(found, maps)):
+        return differences
+    return [] if page is None else compare_page(page, found, report, maps)
 
 
 def _run_stress_test(

@@ -99,9 +99,16 @@ def verdict_card(answer: Answer, language: str) -> str:
         paragraph(" ".join(texts.translate_warning(language, w) for w in found.warnings), "quiet"),
         paragraph(texts.not_checked(language, found), "quiet"),
         paragraph(texts.strength(language, found.model.figures), "quiet"),
-        paragraph(texts.translate(language, "known"), "quiet known") if answer.known else "",
+        paragraph(_about_example(answer, language), "quiet known") if answer.known else "",
     ]
     return f'<div class="card {label}">{"".join(parts)}</div>'
+
+
+def _about_example(answer: Answer, language: str) -> str:
+    """Say what an example is, and that its answer was computed in advance."""
+    truth = f"truth_{answer.name.removesuffix('.mp4')}"
+    keys = [key for key in (truth, "known") if key in texts.sentences()]
+    return " ".join(texts.translate(language, key) for key in keys)
 
 
 def signs(found: Scan, language: str) -> str:

@@ -31,6 +31,9 @@ FRAMES = 8  # whole frames shown, evenly spread
 FRAME_SIDE = 320  # pixels
 MOST_CARRIED = 500_000  # bytes of JSON embedded in a page; larger JSON is left to its own file
 PICTURE = re.compile(r'(?<=src="data:image/)(?:jpeg|webp);base64,([A-Za-z0-9+/=]*)(?=")')
+MARK = re.compile(r'(?<=<i class="mark" style=")(?:(?:left|top|width|height):\d+%;?){4}(?=")')
+NUMBER = re.compile(r"\d+")
+MARK_TOLERANCE = 3  # percent of the picture by which a mark may lie elsewhere
 PATCH = 8  # pixels: side of the squares over which pictures are compared
 UNSEEN = {"exif", "icc_profile", "xmp"}  # parts of a picture that may change how it is shown
 SAME = 20.0  # grey levels that a square's mean difference may reach, as between two encoders
@@ -41,7 +44,7 @@ def full_json(
     *,
     language: str,
     file: str,
-    method: str | None = None,
+    maps: Maps | None = None,
     note: str = "",
     when: datetime | None = None,
 ) -> dict[str, Any]:
@@ -51,19 +54,38 @@ def full_json(
         answer: the file's scan and stress test.
         language: the page's language.
         file: name of the JSON file, for the page's `verify` command.
-        method: method of the heatmaps on the page; None if it has none.
+        maps: the heatmaps on the page, all of one method.
         note: a text of the user's to print on the page.
         when: time of the report; now if None.
     """
     report = to_json(answer.found, name=answer.name)
-    when = when or datetime.now().astimezone()
+    when, maps = when or datetime.now().astimezone(), maps or {}
+    method = next((heatmap.method for heatmap in maps.values()), None)
     report["made"] = {
         "when": when.isoformat(timespec="seconds"), "version": __version__, "language": language,
         "maps": method, "note": note, "report": file,
     }  # fmt: skip
+    report["heatmaps"] = heatmaps_json(answer.found, maps)
     if answer.trials is not None and answer.tested is not None:
         report["stress"] = stress_json(answer)
     return report
+
+
+def heatmaps_json(found: Scan, maps: Maps) -> list[dict[str, Any]]:
+    """Return what is told of the shown faces' heatmaps, as part of the JSON."""
+    keys = [(face.frame_index, person.person.id) for person, face in telling_faces(found)]
+    return [
+        {
+            "index": key[0], "person": key[1], "sign": maps[key].sign,
+            "regions": _rounded(maps[key].regions), "trust": _rounded(maps[key].trust),
+        }
+        for key in keys
+        if key in maps
+    ]  # fmt: skip
+
+
+def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
 
 
 def stress_json(answer: Answer) -> dict[str, Any]:
@@ -84,6 +106,12 @@ def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
     language = texts.choose_language(made["language"])
     answer = _as_answer(as_reported(found, report), report)
     found = answer.found
+    maps = {
+        (told["index"], told["person"]): replace(
+            maps[told["index"], told["person"]], regions=told["regions"], trust=told["trust"]
+        )
+        for told in report.get("heatmaps", ())
+    }
     title = texts.translate(language, "report_title", file=answer.name)
     stamp = datetime.fromisoformat(made["when"]).strftime("%Y-%m-%d %H:%M:%S %Z")
     when = texts.translate(language, "report_made", date=stamp, version=made["version"])
@@ -118,12 +146,20 @@ def compare_page(page: str, found: Scan, report: Mapping[str, Any], maps: Maps) 
         return ["the page was made by another version"]
     anew = to_page(found, report, maps)
     differences = []
-    if PICTURE.sub("", page) != PICTURE.sub("", anew):
+    theirs, ours = PICTURE.sub("", page), PICTURE.sub("", anew)
+    if MARK.sub("", theirs) != MARK.sub("", ours):
         differences.append("the page does not say what the JSON says")
-    theirs, ours = PICTURE.findall(page), PICTURE.findall(anew)
-    if len(theirs) != len(ours) or not all(map(look_alike, theirs, ours)):
+    elif not np.allclose(_marks(theirs), _marks(ours), atol=MARK_TOLERANCE):
+        differences.append("the page marks other places than a fresh scan")
+    pictures = PICTURE.findall(page), PICTURE.findall(anew)
+    if len(pictures[0]) != len(pictures[1]) or not all(map(look_alike, *pictures)):
         differences.append("the page's pictures are not those of a fresh scan")
     return differences
+
+
+def _marks(page: str) -> list[float]:
+    """The positions and sizes of a page's marks, in percent of their pictures."""
+    return [float(number) for style in MARK.findall(page) for number in NUMBER.findall(style)]
 
 
 def look_alike(theirs: str, ours: str) -> bool:

@@ -3,6 +3,7 @@
 Run examples/make_answers.py after the weights or the clips have changed.
 """
 
+import html
 import json
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from detector import texts
 from detector.answers import recall
+from detector.cards import Answer, verdict_card
 from detector.evidence import telling_faces
 from detector.faces import cut
 from detector.heatmaps import explain
@@ -65,6 +68,15 @@ def test_the_examples_are_answered_rightly(name: str, right: set[Label]) -> None
         (decider,) = [p for p in found.people if p.person.id == found.verdict.person]
         left, _, right_edge, _ = decider.person.faces[0].box
         assert left + right_edge > found.video.width
+
+
+def test_the_card_of_an_example_says_what_it_is() -> None:
+    for clip in EXAMPLES.glob("*.mp4"):
+        found, trials = answer_example(clip.stem)
+        answer = Answer(found, clip.name, tuple(trials), known=True)
+        told = texts.translate("en", f"truth_{clip.stem}")
+        assert html.escape(told) in verdict_card(answer, "en")
+        assert ("forged" in told) is (clip.stem in ("manipulated", "generated", "two_people"))
 
 
 @pytest.mark.parametrize("name", ["manipulated", "two_people"])

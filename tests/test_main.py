@@ -14,8 +14,8 @@ from detector import archive
 from detector.__main__ import COMMANDS, main
 from detector.commands.verify import stored_settings
 from detector.heatmaps import METHODS
-from detector.page import PICTURE
-from detector.report import compare, read_report
+from detector.page import MARK, NUMBER, PICTURE
+from detector.report import compare, compare_heatmaps, read_report
 from detector.settings import Settings
 from detector.training.readers import READERS
 
@@ -267,6 +267,52 @@ def once(compute: Callable[..., object]) -> Callable[..., object]:
         return results[0]
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "found"),
+    [("trust.stability", 0.09, False), ("trust.stability", -0.3, True),
+     ("regions.nose", 0.04, False), ("regions.nose", 0.2, True), ("index", 1, True)],
+)  # fmt: skip
+def test_a_heatmaps_figures_may_differ_as_between_processors_and_no_more(
+    fresh: dict, place: str, change: float, found: bool
+) -> None:
+    told = copy.deepcopy(fresh)
+    assert compare_heatmaps(told, fresh["heatmaps"]) == []
+    *path, last = place.split(".")
+    figures = told["heatmaps"][0][path[0]] if path else told["heatmaps"][0]
+    figures[last] += change
+    differences = compare_heatmaps(told, fresh["heatmaps"])
+    assert bool(differences) is found
+    assert all(line.startswith(f"heatmap 1 {place.replace('.', ' ')}") for line in differences)
+
+
+@pytest.mark.usefixtures("computed_once")
+def test_verify_finds_a_heatmap_that_is_called_reliable(
+    report: Path, fresh: dict, face_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = copy.deepcopy(fresh)
+    figures = told["heatmaps"][0]["trust"]
+    figures["reliable"] = not figures["reliable"]
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(told), encoding="utf-8")
+    assert main(["verify", str(report), str(face_video)]) == 0
+    assert main(["verify", str(path), str(face_video)]) == 1
+    assert "Differs: heatmap 1 trust reliable" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("computed_once")
+@pytest.mark.parametrize(("by", "code"), [(2, 0), (9, 1)])
+def test_a_mark_may_lie_a_little_elsewhere(
+    report: Path, face_video: Path, tmp_path: Path, by: int, code: int
+) -> None:
+    page = report.with_suffix(".html").read_text(encoding="utf-8")
+    mark = MARK.findall(page)[0]
+    left = int(NUMBER.findall(mark)[0])
+    moved = mark.replace(f"left:{left}%", f"left:{left + by}%")
+    path = tmp_path / "report.html"
+    path.write_text(page.replace(mark, moved, 1), encoding="utf-8")
+    assert main(["verify", str(path), str(face_video)]) == code
 
 
 @pytest.mark.usefixtures("computed_once")

@@ -271,8 +271,18 @@ def test_schema_describes_the_json(detector: object, face_video: Path) -> None:
     )
     for found in (scan(face_video, Settings(key_frames=4), detector=detector), make_scan(8)):
         tested = Answer(found, "a.mp4", (Trial("mirrored", 0.5, Label.NO_SIGNS),), found.verdict)
-        report = full_json(tested, language="en", file="report.json")
-        jsonschema.validate(report, schema)
+        maps = {
+            (face.frame_index, person.person.id): Heatmap(
+                "gradcam", face, np.ones((8, 8), np.float32),
+                {"stability": 0.9, "agreement": 0.7, "inside": 1.0, "reliable": None},
+                {"nose": 1.0}, "pasted",
+            )
+            for person, face in telling_faces(found)
+        }  # fmt: skip
+        report = full_json(tested, language="en", file="report.json", maps=maps)
+        assert report["heatmaps"][0]["trust"]["reliable"] is None
+        assert to_page(found, report, maps).count("unproved") == len(maps)
+        jsonschema.validate(json.loads(json.dumps(report)), schema)
         for spoilt in ({**report, "verdict": "real"}, {**report, "probability": 2}, {"schema": 1}):
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(spoilt, schema)

@@ -101,7 +101,7 @@ def test_a_printed_report_has_few_sheets_and_cuts_nothing(paper: str, tmp_path: 
     }
     trials = tuple(Trial(name, 0.9, Label.MANIPULATED) for name in ("as it is", *TRIALS))
     answer = Answer(found, "a.mp4", trials, found.verdict)
-    report = full_json(answer, language="fr", file="a.json", method="gradcam", note="Vu à Lyon.")
+    report = full_json(answer, language="fr", file="a.json", maps=maps, note="Vu à Lyon.")
     file = tmp_path / "a.html"
     file.write_text(to_page(found, report, maps), encoding="utf-8")
     width, height = PAPERS[paper]

@@ -427,7 +427,7 @@ def _write_entry(entry: Entry, folder: Path, language: str, method: str) -> list
     whole = bool(telling) and len(maps) == len(telling)
     file = f"{stem} report.json"
     report = full_json(
-        answer, language=language, file=file, method=method if whole else None, note=entry.note
+        answer, language=language, file=file, maps=maps if whole else None, note=entry.note
     )
     contents = {
         f"{stem} report.html": to_page(answer.found, report, maps if whole else {}),
