@@ -108,7 +108,7 @@ def whole(detector: Detector) -> None:
 
 def sanity(network: Network, pictures: torch.Tensor) -> None:
     """How far each map depends on the network's weights."""
-    layers = find_layers(network, pictures)
+    layers = _find_layers(network)
     names = [n for n in METHODS if n != "scorecam"]
     first = {n: METHODS[n](network, pictures) for n in names}
     shares = (0.02, 0.1, 0.3, 1.0)
@@ -116,8 +116,7 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
     for share in shares:
         broken = copy.deepcopy(network)
         generator = torch.Generator().manual_seed(0)
-        for name in layers[-max(1, round(share * len(layers))) :]:
-            layer = broken.get_submodule(name)
+        for layer in _find_layers(broken)[-max(1, round(share * len(layers))) :]:
             with torch.no_grad():
                 noise = torch.randn(layer.weight.shape, generator=generator)
                 layer.weight.copy_(noise * layer.weight.std())
@@ -131,18 +130,9 @@ def sanity(network: Network, pictures: torch.Tensor) -> None:
     print()
 
 
-def find_layers(network: Network, pictures: torch.Tensor) -> list[str]:
-    """The names of the layers on which the network's output depends, from the first to the last."""
-    trained = copy.deepcopy(network).requires_grad_(True)
-    with autocast(pictures.device):
-        trained(pictures).float().sum().backward()
-    return [
-        name
-        for name, layer in trained.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-        and layer.weight.grad is not None
-        and bool(layer.weight.grad.abs().sum() > 0)
-    ]
+def _find_layers(network: Network) -> list[nn.Conv2d | nn.Linear]:
+    """The layers of the backbone, in order; the texture head has no place in the picture."""
+    return [m for m in network.backbone.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
 def superpixels(crop: np.ndarray) -> np.ndarray:
