@@ -35,7 +35,7 @@ UNCOMPARED = {
     ("file",), ("made",), ("timings",), ("model", "source"), ("settings", "weights"),
     ("settings", "device"), ("heatmaps",),
 }  # fmt: skip
-"""The parts that say where, when and how a clip was scanned are not compared, and heatmaps apart."""
+"""Parts that are not compared: where, when and how it was scanned; heatmaps, compared apart."""
 
 CARRIED = '<script type="application/json" id="report">', "</script>"
 """The tags around the JSON that is embedded in a report's page."""
