@@ -51,7 +51,7 @@ def file_line(name: str, about: str = "") -> str:
     return f'<p class="file"><b title="{name}">{name}</b><span>{html.escape(about)}</span></p>'
 
 
-def describe_file(found: Scan, language: str) -> str:
+def describe_file(found: Scan) -> str:
     """Return a video's duration and frame size, or a picture's size."""
     size = f"{found.video.width} x {found.video.height}"
     if texts.is_still(found):
@@ -85,7 +85,7 @@ def verdict_card(answer: Answer, language: str) -> str:
         crowd = texts.translate(language, "crowd_note", count=texts.number_judged(found))
     next_step = texts.translate(language, "next")
     parts = [
-        file_line(answer.name, describe_file(found, language)),
+        file_line(answer.name, describe_file(found)),
         declared(found.provenance.statements, language),
         headline(texts.SYMBOLS[label], texts.label_text(language, label)),
         paragraph(texts.of_whom(language, found), "whom"),

@@ -376,7 +376,7 @@ def origin_page(answer: Answer, language: str) -> str:
     nothing = nothing and origin.content_credentials not in ("valid", "invalid", "remote")
     kept = [(key, value) for key, value in sorted(origin.container.items())]
     names = texts.translate(language, "origin_file").split("|")
-    about = describe_file(found, language)
+    about = describe_file(found)
     file = list(zip(names, (answer.name, origin.sha256, about, found.video.codec), strict=True))
     said = paragraph(texts.translate(language, "origin_nothing")) if nothing else ""
     container = ""

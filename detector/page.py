@@ -23,20 +23,20 @@ from detector.errors import UserError
 from detector.evidence import Maps, faces_page, origin_page, table, telling_faces
 from detector.lanes import draw_lanes
 from detector.records import Heatmap, Label, Scan
-from detector.report import CARRIED, as_reported, to_json
+from detector.report import JSON_TAGS, as_reported, to_json
 from detector.stress import Trial
 
 STYLE = Path(__file__).parent / "page.css"
 FRAMES = 8  # whole frames shown, evenly spread
 FRAME_SIDE = 320  # pixels
-MOST_CARRIED = 500_000  # bytes of JSON embedded in a page; larger JSON is left to its own file
+MAX_EMBEDDED_BYTES = 500_000  # of JSON in a page; larger JSON is only in its own file
 PICTURE = re.compile(r'(?<=src="data:image/)(?:jpeg|webp);base64,([A-Za-z0-9+/=]*)(?=")')
 MARK = re.compile(r'(?<=<i class="mark" style=")(?:(?:left|top|width|height):\d+%;?){4}(?=")')
 NUMBER = re.compile(r"\d+")
 MARK_TOLERANCE = 3  # percent of the picture by which a mark may lie elsewhere
 PATCH = 8  # pixels: side of the squares over which pictures are compared
-UNSEEN = {"exif", "icc_profile", "xmp"}  # parts of a picture that may change how it is shown
-SAME = 20.0  # grey levels that a square's mean difference may reach, as between two encoders
+ALTERING_METADATA = {"exif", "icc_profile", "xmp"}  # may change how a picture is shown
+MAX_DIFFERENCE = 20.0  # grey levels, mean over a square; two encoders differ by less
 
 
 def full_json(
@@ -128,7 +128,7 @@ def to_page(found: Scan, report: Mapping[str, Any], maps: Maps) -> str:
         _section(language, "tab_holds", trials_table(answer, language)),
         _section(language, "report_limits", _limits(found, language)),
         _section(language, "report_record", _record(found, language)),
-        _carry(report),
+        _embed_json(report),
         _verify(answer, language, made["report"]),
     ]
     style = STYLE.read_text(encoding="utf-8")
@@ -170,20 +170,22 @@ def look_alike(theirs: str, ours: str) -> bool:
         with _open(theirs) as one, _open(ours) as other:
             if one.size != other.size or one.mode != other.mode:  # before anything is decoded
                 return False
-            if UNSEEN & set(one.info) or getattr(one, "n_frames", 1) > 1:
+            if ALTERING_METADATA & set(one.info) or getattr(one, "n_frames", 1) > 1:
                 return False
-            pictures = [_seen(picture) for picture in (one, other)]
+            pictures = [_visible_pixels(picture) for picture in (one, other)]
     except (OSError, ValueError):
         return False
     apart = np.abs(pictures[0] - pictures[1])
-    return all(float(cv2.blur(channel, (PATCH, PATCH)).max()) <= SAME for channel in apart)
+    return all(
+        float(cv2.blur(channel, (PATCH, PATCH)).max()) <= MAX_DIFFERENCE for channel in apart
+    )
 
 
 def _open(coded: str) -> PIL.Image.Image:
     return PIL.Image.open(io.BytesIO(base64.b64decode(coded)), formats=("JPEG", "WEBP"))
 
 
-def _seen(picture: PIL.Image.Image) -> np.ndarray:
+def _visible_pixels(picture: PIL.Image.Image) -> np.ndarray:
     """A picture's channels, (n, height, width); where it is transparent, its colours vanish."""
     pixels = np.moveaxis(np.asarray(picture.convert("RGBA"), np.float32), 2, 0)
     return np.concatenate([pixels[:3] * pixels[3:] / 255, pixels[3:]])
@@ -269,10 +271,10 @@ def _record(found: Scan, language: str) -> str:
     return table(list(zip(names, (model, found.model.sha256, bounds, chosen), strict=True)))
 
 
-def _carry(report: Mapping[str, Any]) -> str:
+def _embed_json(report: Mapping[str, Any]) -> str:
     """Return the JSON as a script element, which `verify` reads; empty if it is too large."""
     text = json.dumps(report, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return "" if len(text.encode()) > MOST_CARRIED else text.join(CARRIED)
+    return "" if len(text.encode()) > MAX_EMBEDDED_BYTES else text.join(JSON_TAGS)
 
 
 def _verify(answer: Answer, language: str, file: str) -> str:

@@ -37,7 +37,7 @@ UNCOMPARED = {
 }  # fmt: skip
 """Parts that are not compared: where, when and how it was scanned; heatmaps, compared apart."""
 
-CARRIED = '<script type="application/json" id="report">', "</script>"
+JSON_TAGS = '<script type="application/json" id="report">', "</script>"
 """The tags around the JSON that is embedded in a report's page."""
 
 
@@ -154,7 +154,7 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() in (".html", ".htm"):
-            text = text.rpartition(CARRIED[0])[2].partition(CARRIED[1])[0]
+            text = text.rpartition(JSON_TAGS[0])[2].partition(JSON_TAGS[1])[0]
         report = json.loads(text, parse_int=_small)
     except FileNotFoundError:
         raise UserError("missing_file", f"There is no report {path}.") from None
