@@ -188,11 +188,12 @@ def _serve_clip(
     clip = Clip(path, settings)
     end = clip.until
     if not can_be_held(clip.info.width * clip.info.height * 3 // 2, settings.key_frames):
+        clip.decoded_twice = True
         clip.until -= settings.max_decode_time / 2  # the other half is for the second pass
 
     def read_again() -> Clip:
         second = Clip(path, settings)
-        second.until = end
+        second.decoded_twice, second.until = True, end
         return second
 
     try:

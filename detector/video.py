@@ -46,6 +46,7 @@ CLIP_SUFFIXES = {
 LUMA_SIDE = 160  # longest side in pixels of the brightness image that differences are taken on
 MAX_DAMAGED = 10_000  # packets after which decoding stops
 FRAMES_PER_KEY_FRAME = 32  # clips with more are thinned out, if settings.frames is some
+FRAMES_DECODED_TWICE = 8  # the same, of clips that are decoded twice
 THINNED_SECONDS = 1 / 16  # least time between the frames of a thinned clip
 SAMPLED_FRAMES = 240  # frames decoded of a clip that is longer than the limit
 LENGTH_CHECK_SHARE = 0.1  # share of the decoding time spent on finding a clip's real length
@@ -188,6 +189,8 @@ class Clip:
         self.metadata: dict[str, str] = {}
         self.frames_read = 0
         self._packets = 0
+        self.decoded_twice = False
+        """Whether a second pass is to come, so that shorter clips too are thinned out."""
         self._dense = False
         self._reformatter = VideoReformatter()
         self.until = clock.monotonic() + self.settings.max_decode_time
@@ -462,7 +465,8 @@ class Clip:
         """
         if self.settings.frames == "all" or not self.info.rate:
             return False
-        wanted = FRAMES_PER_KEY_FRAME * self.settings.key_frames
+        each = FRAMES_DECODED_TWICE if self.decoded_twice else FRAMES_PER_KEY_FRAME
+        wanted = each * self.settings.key_frames
         try:
             with self._open() as beside:  # packets are counted, because the header may be wrong
                 packets = beside.demux(beside.streams[self._stream.index])

@@ -444,6 +444,11 @@ def test_frames_that_no_other_needs_are_left_out_of_dense_clips(tmp_path: Path) 
     assert [f.index for f in read_frames(path)] == list(range(120))
     few = Settings(key_frames=32, frames="some")
     assert [f.index for f in read_frames(path, few)] == list(range(120))
+    shorter = Settings(key_frames=12)  # too short to be thinned out, unless it is decoded twice
+    assert len(list(Clip(path, shorter))) == 120
+    twice = Clip(path, shorter)
+    twice.decoded_twice = True
+    assert [f.index for f in twice] == [f.index for f in some]
 
 
 def test_small_images_are_those_of_the_large(tmp_path: Path) -> None:
