@@ -29,9 +29,6 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ANSWERS = EXAMPLES / "answers.json"
 ALTERED = 0.1  # share of a pixel that was replaced, from which on it counts as altered
 LEAST_MASS = 0.75  # share of a map on altered pixels
-pytestmark = pytest.mark.skipif(
-    not ANSWERS.is_file(), reason="examples/make_answers.py was not run"
-)
 
 
 def test_the_examples_answers_are_of_the_shipped_weights_and_clips() -> None:
