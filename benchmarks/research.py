@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.tables import print_head, print_row
 from detector.architectures import Network
@@ -54,6 +55,8 @@ HELD = 0.2  # share that is measured on
 ASIDE = 20  # one original in so many is set aside
 ROUNDS = 200  # of the bootstrap
 BATCH = 16
+PASSES = 3  # a step's operations in those of a forward pass: backwards there are twice as many
+GPU_SPEED = 15e12  # operations a second in training: assumed, a twentieth of an A100's peak in bf16
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
 
@@ -386,9 +389,18 @@ def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
-    """How long the steps of recipes take on one core, and so the whole of each."""
-    print_head("recipe", "input, pixels", "ms a face", "faces", "hours of one core")
-    for name in names or [n for n in RECIPES if not n.startswith(("test", "study"))]:
+    """How long the steps of recipes take on one core, and so the whole of each.
+
+    Hours on a GPU are an estimate: the operations of all steps, at a speed that is assumed. By
+    default of the recipes on labelled faces, without the studies and the distilled ones.
+    """
+    print_head(
+        "recipe", "input, pixels", "ms a face", "faces", "hours of one core", "GFLOP a face",
+        "hours on a GPU",
+    )  # fmt: skip
+    never = "test", "study", "distilled"
+    labelled = [n for n, recipe in RECIPES.items() if recipe.labelled and not n.startswith(never)]
+    for name in names or labelled:
         recipe = RECIPES[name]
         s = recipe.settings
         network = to_device(start_network(recipe, "scratch"))
@@ -398,18 +410,30 @@ def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
         optimiser = torch.optim.AdamW(learned, lr=1e-6)
         side = recipe.learned_side or network.architecture.side
         pictures = make_noise(crops, side)
-        began = 0.0
-        for number in range(steps + 1):
-            if number == 1:  # the first asks for memory
-                began = time.process_time()
-            optimiser.zero_grad()
-            with autocast(pictures.device, s.half):
-                loss = network(pictures).float().mean()
-            loss.backward()
-            optimiser.step()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(pictures)
+        operations = PASSES * counter.get_total_flops() / crops
+        take_step(network, optimiser, pictures, s.half)  # the first asks for memory
+        began = time.process_time()
+        for _ in range(steps):
+            take_step(network, optimiser, pictures, s.half)
         each = (time.process_time() - began) / steps / crops
         total = s.steps * s.batch
-        print_row(name, str(side), f"{1000 * each:.0f}", str(total), f"{each * total / 3600:.1f}")
+        print_row(
+            name, str(side), f"{1000 * each:.0f}", str(total), f"{each * total / 3600:.1f}",
+            f"{operations / 1e9:.1f}", f"{operations * total / GPU_SPEED / 3600:.2f}",
+        )  # fmt: skip
+
+
+def take_step(
+    network: Network, optimiser: torch.optim.Optimizer, pictures: torch.Tensor, half: bool
+) -> None:
+    """A step of training, on any loss."""
+    optimiser.zero_grad()
+    with autocast(pictures.device, half):
+        loss = network(pictures).float().mean()
+    loss.backward()
+    optimiser.step()
 
 
 def make_noise(count: int, side: int) -> torch.Tensor:

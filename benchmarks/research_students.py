@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,13 @@ class Measured:
     def score(self, detector: Detector | Ensemble, margin: float | None = None) -> np.ndarray:
         """The median logit of each video; faces are cut with the detector's margin by default."""
         margin = detector.margin if margin is None else margin
-        logits = []
-        for video in self.videos:
-            faces = [read_face(self.folder, row, margin) for row in video]
-            logits.append(np.median(strongest_sign(detector.score_signs(faces))))
-        return np.array(logits)
+        faces = [[read_face(self.folder, row, margin) for row in video] for video in self.videos]
+        if detector.in_sequence:
+            logits = [detector.score_signs(of_video) for of_video in faces]
+        else:  # faster by all faces at once
+            ends = np.cumsum([len(of_video) for of_video in faces])
+            logits = np.split(detector.score_signs(list(chain(*faces))), ends[:-1])
+        return np.array([np.median(strongest_sign(of_video)) for of_video in logits])
 
     def area(self, logits: np.ndarray, kinds: Sequence[str]) -> str:
         """The AUC of fakes of some kinds against all real videos, with its interval."""

@@ -101,10 +101,18 @@ def test_features_are_of_one_face_a_video_and_of_whole_originals() -> None:
 def test_hours_are_told_of_a_recipe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = research.Recipe("", TrainSettings("test_efficientnet", steps=100, batch=10))
+    recipe = research.Recipe(
+        "", TrainSettings("test_efficientnet", steps=100, batch=10), labelled=True
+    )
     monkeypatch.setattr(research, "RECIPES", {"tiny": recipe})
+    monkeypatch.setattr(research, "GPU_SPEED", 1e6)
     research.hours([])
-    assert "| tiny | 64 |" in capsys.readouterr().out
+    row = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert row[:2] == ["tiny", "64"]
+    assert row[3] == "1000"
+    operations = float(row[6]) * 3600 * 1e6 / 1000  # of a face
+    assert operations > 1e6
+    assert row[5] == f"{operations / 1e9:.1f}"
 
 
 def test_one_original_in_twenty_is_set_aside_with_its_copies(tmp_path: Path) -> None:
