@@ -391,12 +391,12 @@ def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
     """How long the steps of recipes take on one core, and so the whole of each.
 
-    Hours on a GPU are an estimate: the operations of all steps, at a speed that is assumed. By
+    Minutes on a GPU are an estimate: the operations of all steps, at a speed that is assumed. By
     default of the recipes on labelled faces, without the studies and the distilled ones.
     """
     print_head(
         "recipe", "input, pixels", "ms a face", "faces", "hours of one core", "GFLOP a face",
-        "hours on a GPU",
+        "minutes on a GPU",
     )  # fmt: skip
     never = "test", "study", "distilled"
     labelled = [n for n, recipe in RECIPES.items() if recipe.labelled and not n.startswith(never)]
@@ -421,7 +421,7 @@ def hours(names: Sequence[str], steps: int = 1, crops: int = 2) -> None:
         total = s.steps * s.batch
         print_row(
             name, str(side), f"{1000 * each:.0f}", str(total), f"{each * total / 3600:.1f}",
-            f"{operations / 1e9:.1f}", f"{operations * total / GPU_SPEED / 3600:.2f}",
+            f"{operations / 1e9:.1f}", f"{operations * total / GPU_SPEED / 60:.1f}",
         )  # fmt: skip
 
 

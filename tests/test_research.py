@@ -110,7 +110,7 @@ def test_hours_are_told_of_a_recipe(
     row = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
     assert row[:2] == ["tiny", "64"]
     assert row[3] == "1000"
-    operations = float(row[6]) * 3600 * 1e6 / 1000  # of a face
+    operations = float(row[6]) * 60 * 1e6 / 1000  # of a face
     assert operations > 1e6
     assert row[5] == f"{operations / 1e9:.1f}"
 
