@@ -34,7 +34,7 @@ ShowProgress = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanJob:
     """One file to scan, or the error to report in place of a scan."""
 
     name: str
@@ -81,7 +81,7 @@ def scan_files(
     yield from map_jobs(
         _scan_one,
         [
-            Job(name, path, settings, folder, show_progress, error)
+            ScanJob(name, path, settings, folder, show_progress, error)
             for name, (path, error) in zip(names, found, strict=True)
         ],
         workers=workers,
@@ -161,7 +161,7 @@ def _load_once(model: str, weights: str | None, device: str) -> Detector | Ensem
     return load_detector(model, weights=weights, device=device)
 
 
-def _scan_one(job: Job) -> dict[str, Any]:
+def _scan_one(job: ScanJob) -> dict[str, Any]:
     with job.show_progress(job.name) if job.show_progress else nullcontext(silent) as progress:
         try:
             if job.error is not None:
@@ -171,7 +171,7 @@ def _scan_one(job: Job) -> dict[str, Any]:
             return error_json(job.name, as_user_error(error))
 
 
-def _report(job: Job, progress: Progress) -> dict[str, Any]:
+def _report(job: ScanJob, progress: Progress) -> dict[str, Any]:
     method, detector = job.settings.explain, _load(job.settings)
     found = scan(job.clip, job.settings, detector=detector, progress=progress)
     if job.folder is None:
