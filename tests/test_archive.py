@@ -48,7 +48,7 @@ def test_many_files_are_spread_over_the_cores(monkeypatch: pytest.MonkeyPatch) -
     asked: list[tuple[int, int]] = []
 
     def watch(
-        function: object, jobs: list[archive.Job], *, workers: int, ray: bool
+        function: object, jobs: list[archive.ScanJob], *, workers: int, ray: bool
     ) -> list[object]:
         asked.append((workers, jobs[0].settings.threads))
         return []
