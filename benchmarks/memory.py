@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 SAMPLED_SECONDS = 0.05  # between two measurements
@@ -15,14 +16,18 @@ def memory_of(process: int | str = "self", field: str = "Rss") -> float:
         field: of /proc/ID/smaps_rollup: Rss counts all its pages, Pss those that it shares with
             others by its share of them. Of children, Pss is counted.
     """
-    folder = Path("/proc") / str(process)
-    text = (folder / "smaps_rollup").read_text(encoding="utf-8")
+    text = (Path("/proc") / str(process) / "smaps_rollup").read_text(encoding="utf-8")
     total = int(text.partition(f"{field}:")[2].split()[0]) / 1024
-    for task in (folder / "task").iterdir():
-        for child in (task / "children").read_text(encoding="utf-8").split():
-            with contextlib.suppress(OSError):  # it has ended
-                total += memory_of(child, "Pss")
+    for child in children_of(process):
+        with contextlib.suppress(OSError):  # it has ended
+            total += memory_of(child, "Pss")
     return total
+
+
+def children_of(process: int | str) -> Iterator[str]:
+    """The ids of a process's children."""
+    for task in (Path("/proc") / str(process) / "task").iterdir():
+        yield from (task / "children").read_text(encoding="utf-8").split()
 
 
 class MostHeld:

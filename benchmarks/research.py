@@ -33,15 +33,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.tables import print_head, print_row
 from detector.architectures import Network
-from detector.faces import resize
 from detector.records import Image
 from detector.scoring import autocast, to_device, to_tensor
 from detector.training import metrics
 from detector.training.datasets import SPLITS, Row, read_index, split_crops_at_random, write_index
-from detector.training.mixture import REAL, SIGN_OF, crop_face
+from detector.training.mixture import REAL, SIGN_OF
 from detector.training.recipes import RECIPES, Recipe
 from detector.training.runs import start_network, thin_out
-from detector.training.sequence import group_videos
+from detector.training.sequence import group_videos, read_sequence
 from detector.training.train import TrainSettings, freeze, set_train_mode, weighted_loss
 from detector.video import read_image
 from detector.weights import load_detector, read_metadata
@@ -64,12 +63,6 @@ Figure = Callable[[np.ndarray, np.ndarray], float]
 # Features, made once.
 
 
-def read_face(folder: Path, row: Row, side: int) -> Image:
-    """A face as its box cuts it: tight, as the crops of deepfake_faces are."""
-    image = crop_face(folder, row, 0.0) if row.right else read_image(folder / row.crop)
-    return resize(image, side, side)
-
-
 def choose_faces(rows: Sequence[Row], share: int) -> list[Row]:
     """The middle face of each video whose group falls to the share."""
     videos = group_videos([row for row in rows if _place_of(row.group) % share == 0])
@@ -88,7 +81,8 @@ def make_features(index: Path, out: Path, share: int, side: int) -> None:
     parts = []
     began = time.process_time()
     for start in range(0, len(rows), BATCH):
-        faces = np.stack([read_face(index, row, side) for row in rows[start : start + BATCH]])
+        # without a margin, as the crops of deepfake_faces are
+        faces = read_sequence(rows[start : start + BATCH], index, side, margin=0.0)
         parts.append(features_of(network, faces))
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / "features.npy", np.concatenate(parts).astype(np.float16))

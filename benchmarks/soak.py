@@ -19,13 +19,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gradio_client import Client, handle_file
 
-from benchmarks.memory import memory_of
+from benchmarks.memory import children_of, memory_of
 from benchmarks.tables import print_head, print_row
 from detector.provenance import hash_file
 
@@ -57,20 +56,14 @@ class App:
         if not any("Running on" in line for line in self.process.stdout):
             raise SystemExit("the app did not start")
 
-    def _statuses(self) -> Iterator[Path]:
-        """The folders in /proc of the app and of its decoders."""
-        yield Path(f"/proc/{self.process.pid}")
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            for child in (task / "children").read_text(encoding="utf-8").split():
-                yield Path(f"/proc/{child}")
-
     def _ticks(self) -> int:
         """Processor time of the app and its decoders so far."""
         total = 0
-        for process in self._statuses():
+        for process in (self.process.pid, *children_of(self.process.pid)):
             with contextlib.suppress(OSError):
-                text = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                total += int(text[11]) + int(text[12])
+                text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+                figures = text.rpartition(")")[2].split()
+                total += int(figures[11]) + int(figures[12])
         return total
 
     def wait_for_calm(self) -> None:
