@@ -334,9 +334,10 @@ def test_labelled_recipe_trains_and_is_evaluated(
     run = tmp_path / "run"
     code = main([
         "train", recipe, "--data", str(index), "--out", str(run), "--start", "scratch",
-        "--device", "cpu", "--leaky",
+        "--device", "cpu", "--leaky", "--side", "80",
     ])  # fmt: skip
     assert code == 0
+    assert load_detector(weights=run / "best.safetensors").side == 80
     header = (run / "log.csv").read_text(encoding="utf-8").splitlines()[0]
     assert {"val", "val_accuracy", "val_leak_free"} <= set(header.split(","))
     capsys.readouterr()

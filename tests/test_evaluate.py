@@ -194,10 +194,11 @@ def test_clips_are_evaluated_and_the_checkpoint_calibrated(
     [
         (["train", "nobody", "--data", ".", "--out", "x"], 1),
         (["train", "test", "--data", "/nowhere", "--out", "x"], 1),
+        (["train", "test", "--data", ".", "--out", "x", "--side", "40"], 2),
         (["train", "test"], 2),
         (["train", "--recipes"], 0),
     ],
-    ids=["recipe", "data", "usage", "list"],
+    ids=["recipe", "data", "side", "usage", "list"],
 )
 def test_train_usage(arguments: list[str], code: int) -> None:
     assert main(arguments) == code

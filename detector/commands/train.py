@@ -13,6 +13,8 @@ from detector.settings import Progress
 if TYPE_CHECKING:
     from detector.training.recipes import Recipe
 
+LEAST_SIDE = 80  # pixels: Inception networks need no less
+
 
 def set_up(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`."""
@@ -44,6 +46,10 @@ def set_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="number of steps, in place of the recipe's"
     )
+    parser.add_argument(
+        "--side", type=int, metavar="PIXELS",
+        help=f"side of the network's input, at least {LEAST_SIDE}, in place of the recipe's",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue a run")
     parser.add_argument(
         "--compile", action="store_true",
@@ -105,7 +111,7 @@ def _draw_sheet(faces: Path, path: Path) -> int:
 
 
 def _choose_recipe(options: Options) -> "Recipe":
-    """The recipe, with --steps and --compile in place of its own settings."""
+    """The recipe, with --steps, --side and --compile in place of its own settings."""
     from detector.scoring import choose_device
     from detector.training.recipes import find_recipe
 
@@ -115,6 +121,10 @@ def _choose_recipe(options: Options) -> "Recipe":
         settings = replace(settings, steps=options.steps)
     if options.compile:  # bf16 gains nothing on top of it
         settings = replace(settings, compiled=True, half=choose_device(options.device) != "cpu")
+    if options.side is not None:
+        if options.side < LEAST_SIDE:
+            raise UserError("bad_setting", f"--side must be at least {LEAST_SIDE}.")
+        recipe = replace(recipe, side=options.side, learned_side=None)
     return replace(recipe, settings=settings)
 
 
