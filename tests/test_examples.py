@@ -23,7 +23,7 @@ from detector.records import Label, Scan
 from detector.settings import Settings
 from detector.stress import Trial, settle
 from detector.weights import load_detector, resolve_weights
-from examples.make_clips import film_mask, forge
+from examples.make_clips import altered_pixels, film_mask
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ANSWERS = EXAMPLES / "answers.json"
@@ -51,16 +51,16 @@ def answer_example(name: str) -> tuple[Scan, list[Trial]]:
 @pytest.mark.parametrize(
     ("name", "right"),
     [
-        ("genuine", {Label.NO_SIGNS, Label.INCONCLUSIVE}),
-        ("manipulated", {Label.MANIPULATED}),
-        ("generated", {Label.MANIPULATED}),
-        ("two_people", {Label.MANIPULATED}),
-        ("no_face", {Label.NO_FACE}),
+        ("genuine", Label.NO_SIGNS),
+        ("manipulated", Label.MANIPULATED),
+        ("generated", Label.MANIPULATED),
+        ("two_people", Label.MANIPULATED),
+        ("no_face", Label.NO_FACE),
     ],
 )
-def test_the_examples_are_answered_rightly(name: str, right: set[Label]) -> None:
+def test_the_examples_are_answered_rightly(name: str, right: Label) -> None:
     found, _ = answer_example(name)
-    assert found.verdict.label in right
+    assert found.verdict.label is right
     if name == "two_people":  # the forged one stands on the right
         (decider,) = [p for p in found.people if p.person.id == found.verdict.person]
         left, _, right_edge, _ = decider.person.faces[0].box
@@ -79,7 +79,7 @@ def test_the_card_of_an_example_says_what_it_is() -> None:
 @pytest.mark.parametrize("name", ["manipulated", "two_people"])
 def test_the_maps_point_at_what_was_pasted_in(name: str) -> None:
     found, _ = answer_example(name)
-    masks = film_mask(forge()[name][1], name)
+    masks = film_mask(altered_pixels()[name], name)
     detector = load_detector(device="cpu")
     for person, face in telling_faces(found):
         heatmap = explain(detector, face, person=person.person, sign="pasted")
@@ -91,7 +91,8 @@ def test_the_maps_point_at_what_was_pasted_in(name: str) -> None:
         assert heatmap.values[altered].sum() / heatmap.values.sum() > LEAST_MASS
 
 
-def test_the_manipulated_example_holds_its_stress_test() -> None:
-    found, trials = answer_example("manipulated")
+@pytest.mark.parametrize("name", ["genuine", "manipulated", "generated", "two_people"])
+def test_the_examples_hold_their_stress_test(name: str) -> None:
+    found, trials = answer_example(name)
     assert len(trials) > 1
-    assert settle(found.verdict, trials).label is Label.MANIPULATED
+    assert settle(found.verdict, trials).label is found.verdict.label
