@@ -23,6 +23,8 @@ SOURCE_TYPES = {
     "compositeWithTrainedAlgorithmicMedia": "altered",
     "algorithmicallyEnhanced": "altered",
     "humanEdits": "altered",
+    "minorHumanEdits": "altered",
+    "compositeCapture": "altered",
     "composite": "altered",
     "digitalCapture": "captured",
     "computationalCapture": "captured",
@@ -32,10 +34,13 @@ SOURCE_TYPES = {
 GENERATORS = re.compile(
     r"midjourney|dall[-·. ]?e\b|adobe firefly|stable[ _-]?diffusion|comfyui|automatic1111|invokeai"
     r"|novelai|made with google ai|\bimagen\b|\bsora\b|runway ?(ml|gen)|\bpika\b|\bkling\b|hailuo"
-    r"|heygen|synthesia|d-id\b|deepfacelab|facefusion|roop\b|\baigc\b|openai|black forest labs",
+    r"|heygen|synthesia|d-id\b|deepfacelab|facefusion|faceswap|roop\b|\baigc\b|openai"
+    r"|black forest labs|\bflux\.?1|ideogram|leonardo\.ai|\bveo ?\d|wav2lip|liveportrait",
     re.IGNORECASE,
 )
 """Names that generators and face swappers leave in tags."""
+
+INGREDIENT = "Content Credentials of an ingredient"
 
 PNG_KEYS = {"parameters": "Stable Diffusion", "prompt": "ComfyUI", "workflow": "ComfyUI"}
 """Texts of PNG files that only generators write, and which."""
@@ -63,12 +68,36 @@ def read_statements(path: Path, metadata: Mapping[str, str]) -> tuple[Statement,
     return tuple(dict.fromkeys(found))
 
 
-def read_manifest(manifest: Mapping[str, Any]) -> tuple[Statement, ...]:
-    """Statements about the making in the active manifest of Content Credentials."""
-    active = manifest.get("manifests", {}).get(manifest.get("active_manifest"), {})
-    generator = str(active.get("claim_generator", "")).split("/")[0]
-    found = []
-    for assertion in active.get("assertions", ()):
+def read_manifest(store: Mapping[str, Any]) -> tuple[Statement, ...]:
+    """Statements about the making in a store of Content Credentials.
+
+    Its active manifest is the file's. The others are of the files that it was made from, its
+    ingredients: what is said of the file it was edited from is said of the file too, and a file
+    with a generated or altered part is altered.
+    """
+    manifests = store.get("manifests", {})
+    active = store.get("active_manifest")
+    found, seen, waiting = [], {active}, [(active, True)]
+    for label, whole in waiting:  # the list grows while it is walked
+        manifest = manifests.get(label, {})
+        where = "Content Credentials" if label == active else INGREDIENT
+        for kind, who in _read_actions(manifest):
+            if whole:
+                found.append(Statement(kind, who, where))
+            elif kind != "captured":
+                found.append(Statement("altered", who, where))
+        for ingredient in manifest.get("ingredients", ()):
+            source = ingredient.get("active_manifest")
+            if source not in seen and ingredient.get("relationship") in ("parentOf", "componentOf"):
+                seen.add(source)
+                waiting.append((source, whole and ingredient["relationship"] == "parentOf"))
+    return tuple(dict.fromkeys(found))
+
+
+def _read_actions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(what each action of a known source type amounts to, the program that did it)."""
+    generator = str(manifest.get("claim_generator", "")).split("/")[0]
+    for assertion in manifest.get("assertions", ()):
         if not str(assertion.get("label", "")).startswith("c2pa.actions"):
             continue
         for action in (assertion.get("data") or {}).get("actions", ()):
@@ -76,8 +105,7 @@ def read_manifest(manifest: Mapping[str, Any]) -> tuple[Statement, ...]:
             agent = action.get("softwareAgent") or generator
             name = agent.get("name", "") if isinstance(agent, Mapping) else agent
             if kind:
-                found.append(Statement(kind, str(name)[:LENGTH], "Content Credentials"))
-    return tuple(dict.fromkeys(found))
+                yield kind, str(name)[:LENGTH]
 
 
 def _packets(path: Path) -> Iterator[str]:

@@ -88,9 +88,7 @@ def strangers(*chosen: int) -> list[Image]:
     return pictures
 
 
-def sway(
-    shape: tuple[int, ...], camera: Camera
-) -> tuple[list[np.ndarray], np.random.Generator]:
+def sway(shape: tuple[int, ...], camera: Camera) -> tuple[list[np.ndarray], np.random.Generator]:
     """(the matrix that films a picture of this shape in each frame, the rest of the randomness).
 
     The camera is held by hand: it sways, and its zoom breathes.

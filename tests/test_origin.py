@@ -87,3 +87,6 @@ def test_content_credentials_name_who_made_or_changed_a_file() -> None:
     assert read_manifest(manifest(composite, "Editor")) == (Statement("altered", "Editor", where),)
     assert read_manifest(manifest("http://elsewhere/unknown", "Editor")) == ()
     assert read_manifest({}) == ()
+    looped = manifest(GENERATED, "A Maker")
+    looped["manifests"]["a"]["ingredients"] = [{"relationship": "parentOf", "active_manifest": "a"}]
+    assert len(read_manifest(looped)) == 1

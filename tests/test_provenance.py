@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from detector import provenance
+from detector.origin import INGREDIENT
 from detector.provenance import read_credentials, read_provenance
+from detector.records import Statement
 from detector.video import Clip
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -29,6 +31,7 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/"
  dcterms:provenance="{url}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 XMP_BOX = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 KINDS = ["jpg", "webp", "png", "tif", "heic", "avif", "gif", "mp4", "mov", "mkv", "avi"]
 
@@ -123,8 +126,14 @@ def test_damage_is_not_called_invalid_where_no_credentials_were(tmp_path: Path, 
     assert states <= {"absent", "unchecked"}
 
 
-def sign(picture: bytes) -> bytes:
-    """The picture with credentials of a signer made for the occasion."""
+def sign(
+    picture: bytes, source: str | None = "digitalCapture", agent: str = "", **ingredients: bytes
+) -> bytes:
+    """The picture with credentials of a signer made for the occasion.
+
+    `source` and `agent` are its digital source type and the program that made it; `ingredients` are
+    signed pictures by their relationship to it.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
         x509.NameAttribute(x509.NameOID.COMMON_NAME, "A test"),
@@ -165,16 +174,26 @@ def sign(picture: bytes) -> bytes:
         serialization.NoEncryption(),
     )
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", chain, private, None))
+    actions: list[dict] = [
+        {"action": "c2pa.opened" if relationship == "parentOf" else "c2pa.placed",
+         "softwareAgent": agent, "parameters": {"ingredientIds": [relationship]}}
+        for relationship in ingredients
+    ]  # fmt: skip
+    if source:
+        kind = SOURCE_TYPE + source
+        actions.append(
+            {"action": "c2pa.created", "softwareAgent": agent, "digitalSourceType": kind}
+        )
     manifest = {
         "claim_generator_info": [{"name": "test", "version": "1"}],
-        "assertions": [
-            {"label": "c2pa.actions", "data": {"actions": [
-                {"action": "c2pa.created", "digitalSourceType":
-                 "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"}]}},
-        ],
-    }  # fmt: skip
+        "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
+    }
+    builder = c2pa.Builder(json.dumps(manifest))
+    for relationship, ingredient in ingredients.items():
+        about = {"relationship": relationship, "instance_id": relationship}
+        builder.add_ingredient(json.dumps(about), "image/jpeg", io.BytesIO(ingredient))
     signed = io.BytesIO()
-    c2pa.Builder(json.dumps(manifest)).sign(signer, "image/jpeg", io.BytesIO(picture), signed)
+    builder.sign(signer, "image/jpeg", io.BytesIO(picture), signed)
     return signed.getvalue()
 
 
@@ -192,3 +211,19 @@ def test_credentials_are_valid_until_something_is_changed(tmp_path: Path) -> Non
     at = signed.index(provenance.MANIFEST_STORE)
     path.write_bytes(signed[: at + 40] + bytes(200) + signed[at + 240 :])
     assert read_credentials(path)[0] == "invalid"
+
+
+def test_credentials_tell_of_the_files_that_a_file_was_made_from(tmp_path: Path) -> None:
+    plain = io.BytesIO()
+    PIL.Image.fromarray(texture(1)).save(plain, "JPEG")
+    drawn = sign(plain.getvalue(), "trainedAlgorithmicMedia", "A Maker")
+    taken = sign(plain.getvalue(), "digitalCapture", "A Camera")
+    path = tmp_path / "edited.jpg"
+
+    path.write_bytes(sign(plain.getvalue(), None, "Editor", parentOf=drawn, componentOf=taken))
+    assert read_credentials(path)[2] == (Statement("generated", "A Maker", INGREDIENT),)
+    path.write_bytes(sign(plain.getvalue(), None, "Editor", parentOf=taken, componentOf=drawn))
+    assert set(read_credentials(path)[2]) == {
+        Statement("captured", "A Camera", INGREDIENT),
+        Statement("altered", "A Maker", INGREDIENT),
+    }
