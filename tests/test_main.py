@@ -287,6 +287,17 @@ def test_a_heatmaps_figures_may_differ_as_between_processors_and_no_more(
     assert all(line.startswith(f"heatmap 1 {place.replace('.', ' ')}") for line in differences)
 
 
+def test_a_heatmap_at_the_limit_of_reliability_may_lie_beyond_it_on_another_processor() -> None:
+    def figures(stability: float, reliable: bool | None) -> list[dict]:
+        return [{"sign": "pasted", "trust": {"stability": stability, "reliable": reliable}}]
+
+    assert compare_heatmaps({"heatmaps": figures(0.49, False)}, figures(0.51, None)) == []
+    assert compare_heatmaps({"heatmaps": figures(0.49, None)}, figures(0.49, False)) != []
+    assert compare_heatmaps({"heatmaps": figures(0.2, False)}, figures(0.8, None)) != []
+    assert compare_heatmaps({"heatmaps": [{"sign": "pasted"}]}, figures(0.8, None)) != []
+    assert compare_heatmaps({"heatmaps": [None]}, figures(0.8, None)) != []
+
+
 @pytest.mark.usefixtures("computed_once")
 def test_verify_finds_a_heatmap_that_is_called_reliable(
     report: Path, fresh: dict, face_video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

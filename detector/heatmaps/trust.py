@@ -12,6 +12,7 @@ stable; whether a stable one is right stays open, and `reliable` is None.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -127,9 +128,19 @@ def measure_areas(
     return np.array(areas)
 
 
-def beats_random(areas: np.ndarray, random: np.ndarray) -> bool:
-    """Whether a map's areas, as `curves` gives them, are better than those of random maps."""
+def beats_random(areas: Sequence[float] | np.ndarray, random: Sequence[float] | np.ndarray) -> bool:
+    """Whether areas of a map, as `measure_areas` gives them, are better than random maps'."""
     return bool(random[0] - areas[0] > LEAST_GAIN and areas[1] - random[1] > LEAST_GAIN)
+
+
+def is_reliable(figures: Mapping[str, Any], *, pasted: bool) -> bool | None:
+    """What the trust figures of a map amount to, if it is not empty; None if they cannot tell."""
+    if pasted:
+        return None if figures["stability"] >= LEAST_STABILITY else False
+    return beats_random(
+        (figures["deletion"], figures["insertion"]),
+        (figures["deletion_random"], figures["insertion_random"]),
+    )
 
 
 def judge_maps(
@@ -162,10 +173,7 @@ def judge_maps(
         others = [rank_correlation(values, m) for n, m in maps.items() if n != name]
         stability = float(np.mean([rank_correlation(values, made[name]) for made in disturbed]))
         deletion, insertion = areas[number]
-        reliable: bool | None = bool(values.max() > 0) and beats_random(areas[number], random)
-        if pasted:
-            reliable = None if values.max() > 0 and stability >= LEAST_STABILITY else False
-        figures[name] = {
+        told: dict[str, float | bool | None] = {
             "deletion": float(deletion),
             "deletion_random": float(random[0]),
             "deletion_centre": float(areas[-1][0]),
@@ -174,8 +182,9 @@ def judge_maps(
             "insertion_centre": float(areas[-1][1]),
             "agreement": float(np.mean(others)) if others else float("nan"),
             "stability": stability,
-            "reliable": reliable,
         }
+        told["reliable"] = bool(values.max() > 0) and is_reliable(told, pasted=pasted)
+        figures[name] = told
     return figures
 
 
