@@ -145,8 +145,41 @@ def test_the_time_line_seeks_and_the_boxes_follow(page: Page) -> None:
         "time => Math.abs(document.querySelector('.lt-video').currentTime - time) < 0.05", arg=after
     )
     assert "Person 1: " in scrub.get_attribute("aria-valuetext")
+    chosen = page.locator("#faces .plate header").first
+    seen = []
+    for _ in range(2):
+        page.keyboard.press("Enter")
+        expect(chosen).to_contain_text(f" at {after:.2f} s")
+        expect(chosen).not_to_contain_text(seen[0] if seen else "nobody")
+        seen.append(chosen.inner_text().partition(" at ")[0])
+    assert sorted(seen) == ["Person 1", "Person 2"]
     page.keyboard.press("End")
     assert scrub.get_attribute("aria-valuenow") == scrub.get_attribute("aria-valuemax")
+
+
+STOP = """() => {
+  const {outlineStyle, outlineWidth} = getComputedStyle(document.activeElement);
+  return [document.activeElement.tagName, outlineStyle, outlineWidth];
+}"""
+
+
+@browser_test
+def test_the_keyboard_reaches_everything(page: Page) -> None:
+    page.get_by_role("button", name="Settings").press("Enter")
+    page.locator(".lt-choose").focus()
+    stops = []
+    while (stop := page.evaluate(STOP))[0] != "BODY":
+        stops.append(stop)
+        page.keyboard.press("Tab")
+    assert len(stops) > 10
+    assert {tuple(stop[1:]) for stop in stops} == {("solid", "3px")}, stops
+    page.locator("[data-example=no_face]").press("Enter")
+    page.wait_for_selector(".lt[data-state=done]")
+    page.keyboard.press("Tab")
+    expect(page.locator(".lt-play")).to_be_focused()
+    page.get_by_role("tab", name="Faces").press("ArrowRight")
+    expect(page.get_by_role("tab", name="Key frames")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Key frames")).to_be_focused()
 
 
 @browser_test
@@ -193,8 +226,9 @@ def test_several_files_make_a_table_whose_rows_open(page: Page, tmp_path: Path) 
     expect(page.locator(".lt-desk h2")).to_contain_text("3 of 3", timeout=2 * PATIENCE)
     expect(rows.nth(0)).to_contain_text("genuine.mp4")
     expect(rows.nth(2)).to_contain_text("could not be checked")
-    rows.nth(1).locator("button").click()
+    rows.nth(1).locator("button").press("Enter")
     expect(page.locator(".lt-card .label")).to_contain_text("No face found")
+    expect(rows.nth(1).locator("button")).to_be_focused()
 
 
 @browser_test
@@ -363,10 +397,12 @@ def test_it_stops_quietly_amid_a_map(presses: int) -> None:
         client.predict(*asked, api_name="/explain")
         client.submit(*asked, api_name="/explain")
         time.sleep(1.5)
+        began = time.monotonic()
         for _ in range(presses):
             app.send_signal(signal.SIGINT)
             time.sleep(0.3)
         rest = app.communicate(timeout=60)[0]
+        assert time.monotonic() - began < 4  # the client's event stream stays open
     finally:
         app.kill()
     assert app.returncode in (0, 130), rest

@@ -58,6 +58,15 @@ def test_after_the_verdict_come_maps_stress_test_and_their_own_test(visit: Visit
     assert all(made["gradcam"].trust for made in entry.maps.values())
 
 
+def test_a_picked_face_is_shown_at_once_and_tested_next(visit: Visit) -> None:
+    testing = checks.test_maps(visit, "gradcam")
+    assert "Person 2 at 0.40 s" not in next(testing)["faces"]
+    picked = checks.choose_face(visit, 10, 2, "gradcam")
+    assert "Person 2 at 0.40 s" in picked["faces"]
+    next(testing)
+    assert visit.entries[0].maps[10, 2]["gradcam"].trust
+
+
 def test_a_report_waits_for_the_stress_test(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Scan] = []
 

@@ -1,9 +1,11 @@
 """The Gradio app: layout, events and sessions. The only importer of gradio."""
 
 import os
+import time
 
 import gradio as gr
 from fastapi.middleware import Middleware
+from gradio.tunneling import CURRENT_TUNNELS
 
 from detector.interface.checks import EXAMPLES
 from detector.interface.inputs import disable_downloads
@@ -15,6 +17,7 @@ from detector.turns import be_fair
 __all__ = ["build_interface", "launch"]
 
 CSS = read_part("style.css")
+CLOSING_SECONDS = 1.0
 
 THEME = gr.themes.Base(
     primary_hue="slate",
@@ -68,10 +71,28 @@ def launch(
         max_file_size="2gb",
         app_kwargs={"middleware": [Middleware(UploadLimiter)]},
         show_error=True,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         quiet=not block,
     )
+    if block:
+        wait_for_interrupt(blocks)
     return blocks
+
+
+def wait_for_interrupt(blocks: gr.Blocks) -> None:
+    """Serve until Ctrl-C, then give requests in progress CLOSING_SECONDS.
+
+    Gradio's own `block_thread` gives them five seconds, which open pages always use up: their event
+    streams do not end.
+    """
+    try:
+        while blocks.is_running:
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        blocks.server.should_exit = True
+        blocks.server.thread.join(CLOSING_SECONDS)
+        for tunnel in CURRENT_TUNNELS:
+            tunnel.kill()
 
 
 def has_mcp() -> bool:

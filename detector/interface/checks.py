@@ -32,7 +32,7 @@ from detector.interface.sessions import Entry, Visit, uploaded
 from detector.lanes import clip_length, draw_lanes
 from detector.page import full_json, to_page
 from detector.pipeline import Stage, scan, scan_in_stages
-from detector.records import Face, KeyFrame, PersonVerdict, Scan, show_probability
+from detector.records import KeyFrame, PersonVerdict, Scan, show_probability
 from detector.settings import Progress, Settings
 from detector.stress import settle, stress
 
@@ -330,22 +330,30 @@ def draw_maps(visit: Visit, method: str) -> Iterator[Shown]:
 
 
 def test_maps(visit: Visit, method: str) -> Iterator[Shown]:
-    """Compute the trust figures of the same heatmaps, one face after the other."""
+    """Compute the trust figures of the same heatmaps, one face after the other.
+
+    A face that is picked meanwhile is the next.
+    """
     entry = visit.open
-    if entry is None or entry.scan is None:
-        return
-    for person, face in telling_faces(entry.scan, entry.chosen):
-        _test_map(visit, entry, person, face, method)
+    while entry is not None and _test_next_map(visit, entry, method, entry.chosen):
         if visit.open is not entry or visit.halted:
             return
         yield {"faces": faces_of(entry, method, visit.language)}
 
 
-def _test_map(visit: Visit, entry: Entry, person: PersonVerdict, face: Face, method: str) -> None:
-    key = face.frame_index, person.person.id
-    known = entry.maps.get(key, {})
-    if method not in known or not known[method].trust:
-        entry.maps[key] = compute_maps(visit.model, person, face, method)
+def _test_next_map(
+    visit: Visit, entry: Entry, method: str, chosen: tuple[int, int] | None = None
+) -> bool:
+    """Test the first heatmap without trust figures; return False if there is none."""
+    if entry.scan is None:
+        return False
+    for person, face in telling_faces(entry.scan, chosen):
+        key = face.frame_index, person.person.id
+        known = entry.maps.get(key, {}).get(method)
+        if known is None or not known.trust:
+            entry.maps[key] = compute_maps(visit.model, person, face, method)
+            return True
+    return False
 
 
 def faces_of(entry: Entry, method: str, language: str) -> str:
@@ -354,10 +362,13 @@ def faces_of(entry: Entry, method: str, language: str) -> str:
     return "" if entry.scan is None else faces_page(entry.scan, maps, language, entry.chosen)
 
 
-def choose_face(visit: Visit, frame: int, person: int) -> None:
-    """Remember the face that the user picked on the time line."""
-    if visit.open is not None:
-        visit.open.chosen = frame, person
+def choose_face(visit: Visit, frame: int, person: int, method: str) -> Shown:
+    """Show the face that the user picked on the time line; its heatmap may come later."""
+    entry = visit.open
+    if entry is None or entry.scan is None:
+        return {}
+    entry.chosen = frame, person
+    return {"faces": faces_of(entry, method, visit.language)}
 
 
 def compare(visit: Visit, second: str | None) -> Iterator[Shown]:
@@ -400,8 +411,7 @@ def write_files(visit: Visit, method: str, note: str) -> Shown:
         put_to_test(visit, each)
         if not is_open():
             return {}
-    for person, face in telling_faces(entry.scan):
-        _test_map(visit, entry, person, face, method)
+    while _test_next_map(visit, entry, method):
         if not is_open():
             return {}
     entry.note, folder = note, visit.make_folder()

@@ -70,7 +70,7 @@ def build_interface() -> gr.Blocks:
         )  # fmt: skip
         parts: dict[str, Any] = {"table": table, **_evidence()}
         with gr.Accordion(i18n("settings"), open=False):
-            model = gr.Dropdown(
+            model = gr.Radio(
                 list_models(), value=read_catalogue().default, label=i18n("detector"),
                 elem_id="model",
             )  # fmt: skip
@@ -162,12 +162,9 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
     def on_open(request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         return update(checks.open_row(VISITS.of(request), int((event._data or {}).get("row", -1))))
 
-    def on_choose(
-        method: str, request: gr.Request, event: gr.EventData
-    ) -> Iterator[dict[Any, Any]]:
-        visit, chosen = VISITS.of(request), event._data or {}
-        checks.choose_face(visit, int(chosen.get("frame", -1)), int(chosen.get("person", -1)))
-        yield from update_each(checks.draw_maps(visit, method))
+    def on_choose(method: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        frame, person = (int((event._data or {}).get(name, -1)) for name in ("frame", "person"))
+        return update(checks.choose_face(VISITS.of(request), frame, person, method))
 
     def on_draw(method: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         yield from update_each(checks.draw_maps(VISITS.of(request), method))
@@ -201,11 +198,12 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], model: Any, frames: Any) -> 
     go_on(table.upload(on_upload, [model, frames], outputs, **at_once, **shared))
     go_on(table.open(on_open, None, outputs, **at_once, **quiet))
     table.cancel(on_cancel, None, None, queue=False, **at_once, **quiet)
-    for begun in (
-        table.choose(on_choose, method, faces, **at_once, **later),
+    chosen = table.choose(on_choose, method, faces, queue=False, **at_once, **quiet)
+    for drawn in (
+        chosen.then(on_draw, method, faces, **later),
         method.change(on_draw, method, faces, **later),
     ):
-        begun.then(on_test, method, faces, **later)
+        drawn.then(on_test, method, faces, **later)
     second, compared = parts["second"], parts["compared"]
     second.upload(on_compare, second, compared, **later)
     second.clear(on_compare, second, compared, **quiet)

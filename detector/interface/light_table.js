@@ -12,48 +12,62 @@ const blobs = new Map(); // a file's place on the server -> its address in this 
 const SNAP = 10; // pixels from a point within which a click means that point
 const NEAR = 0.06; // seconds within which a box was measured, not moved in between
 
-let run = 0;
-let view = {};
-let frames = []; // [index, time, picture] of the frames that were looked at
-let now = 0;
+let run = 0; // number of the current check
+let view = {}; // what the server has told last
+let frames = []; // [index, time, picture] of the examined frames
+let now = 0; // seconds
 let playsFrames = false; // the browser cannot play the file: frames are shown instead
-let timer = null;
-let drawnLanes = '';
+let timer = null; // plays the frames
+let picked = 0; // number of the person whose face was chosen last
+const written = {}; // part of the page -> its HTML
 
 const translate = (key, values = {}) =>
   Object.entries(values).reduce((text, [k, v]) => text.replace('{' + k + '}', v), words[key]);
 const setText = (name, key) => { find(name).textContent = words[key]; };
-const setState = state => {
+
+// Show a state; if this hides the focused button, focus the whole, from where Tab goes on.
+function setState(state) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   root.dataset.state = state;
   document.body.dataset.unmask = state;
-};
+  find('card').setAttribute('aria-busy', state === 'working');
+  if (focused && !focused.checkVisibility()) root.focus({preventScroll: true});
+}
+
+// Write a part's HTML if it has changed; a focused row of the table keeps the focus.
+function write(name, html = '') {
+  if (written[name] === html) return;
+  written[name] = html;
+  const row = document.activeElement?.dataset.row;
+  find(name).innerHTML = html;
+  if (row) find(name).querySelector(`[data-row="${row}"]`)?.focus();
+}
+
+function showMessage(key) {
+  const line = document.createElement('p');
+  line.className = 'lt-message';
+  line.textContent = words[key];
+  write('card', line.outerHTML);
+}
 
 function clear() {
   view = {};
   frames = [];
   now = 0;
   playsFrames = false;
-  clearInterval(timer);
-  timer = null;
-  video.pause();
+  picked = 0;
+  pause();
   video.removeAttribute('src');
   video.load();
   still.removeAttribute('src');
   boxes.replaceChildren();
-  lanes.replaceChildren();
+  write('lanes');
+  write('card');
   scrub.hidden = true;
-  find('card').innerHTML = '';
   find('hint').hidden = true;
   find('clock').textContent = '';
   find('now').textContent = '';
   root.classList.remove('has-picture', 'has-video');
-}
-
-function showMessage(text) {
-  const line = document.createElement('p');
-  line.className = 'lt-message';
-  line.textContent = text;
-  find('card').replaceChildren(line);
 }
 
 // Files --------------------------------------------------------------------------------------
@@ -62,7 +76,7 @@ function begin() {
   if (run) trigger('cancel', {run});
   run += 1;
   clear();
-  find('desk').innerHTML = '';
+  write('desk');
   setState('busy');
   return run;
 }
@@ -75,7 +89,7 @@ async function take(list) {
   blobs.clear();
   const addresses = files.map(file => URL.createObjectURL(file));
   showFile(addresses[0], isPicture(files[0]));
-  showMessage(words.uploading);
+  showMessage('uploading');
   const sent = [];
   try {
     for (const [number, file] of files.entries()) {
@@ -87,53 +101,52 @@ async function take(list) {
   } catch (error) {
     if (mine !== run) return;
     setState('error');
-    showMessage(words.upload_failed);
+    showMessage('upload_failed');
     return;
   }
-  showMessage(words.waiting);
+  showMessage('waiting');
   trigger('upload', {run, language, files: sent});
 }
 
 function takeExample(name) {
   begin();
-  showMessage(words.waiting);
+  showMessage('waiting');
   trigger('upload', {run, language, example: name});
 }
 
 const isPicture = file => file.type.startsWith('image/') && file.type !== 'image/gif';
 
 function showFile(address, picture) {
-  root.classList.add(picture ? 'has-picture' : 'has-video');
-  root.classList.remove(picture ? 'has-video' : 'has-picture');
-  const shown = picture ? still : video;
-  shown.onerror = () => showFrames();
-  shown.src = address;
+  root.classList.toggle('has-picture', picture);
+  root.classList.toggle('has-video', !picture);
+  const player = picture ? still : video;
+  player.onerror = showFrames;
+  player.src = address;
 }
 
 function showFrames() {
   playsFrames = true;
   root.classList.add('has-picture');
   root.classList.remove('has-video');
-  if (!frames.length) return;
-  if (view.clip && !view.clip.still) {
-    find('hint').textContent = words.unplayable;
-    find('hint').hidden = false;
-  }
+  if (!view.clip || !frames.length) return;
+  find('hint').textContent = words.unplayable;
+  find('hint').hidden = view.clip.still;
   still.onerror = null;
   seek(now);
 }
 
 // Time ---------------------------------------------------------------------------------------
 
-const nearestFrame = time => frames.reduce(
-  (best, frame) => Math.abs(frame[1] - time) < Math.abs(best[1] - time) ? frame : best, frames[0]);
+const nearest = (times, time) => times.reduce(
+  (best, other, i) => Math.abs(other - time) < Math.abs(times[best] - time) ? i : best, 0);
+const nearestFrame = time => frames[nearest(frames.map(frame => frame[1]), time)];
 
 function seek(time) {
-  const end = view.clip ? view.clip.length : 0;
-  now = Math.max(0, Math.min(time, end));
+  if (!view.clip) return;
+  now = Math.max(0, Math.min(time, view.clip.length));
   if (playsFrames) {
     if (frames.length) still.src = nearestFrame(now)[2];
-  } else if (!(view.clip && view.clip.still)) {
+  } else if (!view.clip.still) {
     video.currentTime = Math.min(now, video.duration || now);
   }
   draw();
@@ -155,17 +168,14 @@ function pause() {
 }
 
 function toggle() {
-  if (!view.clip && !video.src) return;
-  if (playsFrames) {
-    if (timer) return pause();
-    timer = setInterval(() => {
-      now += 0.1;
-      if (now >= view.clip.length) { now = view.clip.length; pause(); }
-      seek(now);
-    }, 100);
-    return showPlay();
-  }
-  video.paused ? video.play() : video.pause();
+  if (timer || !video.paused) return pause();
+  if (!playsFrames) return video.play();
+  if (!view.clip) return;
+  timer = setInterval(() => {
+    seek(now + 0.1);
+    if (now >= view.clip.length) pause();
+  }, 100);
+  showPlay();
 }
 
 function showPlay() {
@@ -188,79 +198,76 @@ video.addEventListener('loadedmetadata', () => { if (!video.videoWidth) showFram
 
 // Boxes and the playhead ---------------------------------------------------------------------
 
+// A person's box and score at a time: measured on examined frames, moved in between.
 function placeAt(person, time) {
-  // The person's box and score at a time: measured on frames that were looked at, moved between.
-  const {times, boxes: at, scores, runs} = person;
-  let last = -1;
-  while (last + 1 < times.length && times[last + 1] <= time + 1e-3) last += 1;
+  const {times, runs} = person;
+  const last = times.findLastIndex(other => other <= time + 1e-3);
   const next = last + 1;
-  const gap = i => i < 0 || i >= times.length ? Infinity : Math.abs(times[i] - time);
-  const near = gap(last) <= gap(next) ? last : next;
-  if (gap(near) === Infinity) return null;
+  const close = nearest(times, time);
+  const gap = Math.abs(times[close] - time);
   const between = last >= 0 && next < times.length && runs[last] === runs[next];
-  if (!between && gap(near) > view.clip.reach) return null;
-  let box = at[near];
+  if (!between && gap > view.clip.reach) return null;
+  let box = person.boxes[close];
   if (between) {
     const share = (time - times[last]) / (times[next] - times[last]);
-    box = at[last].map((v, i) => v + share * (at[next][i] - v));
+    box = person.boxes[last].map((v, i) => v + share * (person.boxes[next][i] - v));
   }
-  return {box, score: scores[near], measured: gap(near) <= NEAR};
+  return {person, box, score: person.scores[close], measured: gap <= NEAR};
 }
 
 function draw() {
-  const clip = view.clip;
+  const {clip, people = []} = view;
   if (!clip) return;
-  if (!clip.still) find('clock').textContent = now.toFixed(1) + ' / ' + clip.length.toFixed(1) + ' s';
-  const people = view.people || [];
-  const unit = clip.width / Math.max(1, Math.min(
-    stage.clientWidth, stage.clientHeight * clip.width / clip.height));
-  boxes.setAttribute('viewBox', '0 0 ' + clip.width + ' ' + clip.height);
-  boxes.setAttribute('width', clip.width);
-  boxes.setAttribute('height', clip.height);
-  const drawn = [];
-  const told = [];
-  let between = false;
-  for (const person of people) {
-    const place = placeAt(person, clip.still ? person.times[0] : now);
-    if (!place) continue;
-    drawn.push(drawBox(person, place, unit));
-    told.push(translate('person', {id: person.id}) + ': ' + (place.score || '—'));
-    between = between || !place.measured;
-  }
-  boxes.replaceChildren(...drawn);
-  const said = !told.length ? (people.length ? words.no_face_now : '')
-    : told.join(', ') + (between ? ' · ' + words.between : '');
-  find('now').textContent = clip.still ? '' : said;
-  if (clip.still || !clip.length) return;
-  scrub.querySelector('i').style.left = (100 * now / clip.length) + '%';
-  scrub.setAttribute('aria-valuemax', clip.length.toFixed(2));
-  scrub.setAttribute('aria-valuenow', now.toFixed(2));
-  scrub.setAttribute('aria-valuetext', now.toFixed(1) + ' s, ' + said);
+  const places = people
+    .map(person => placeAt(person, clip.still ? person.times[0] : now))
+    .filter(place => place);
+  const unit = Math.max( // pixels of the clip for one of the screen
+    clip.width / Math.max(1, stage.clientWidth), clip.height / Math.max(1, stage.clientHeight));
+  boxes.setAttribute('viewBox', `0 0 ${clip.width} ${clip.height}`);
+  boxes.replaceChildren(...places.map(place => drawBox(place, unit)));
+  if (!clip.still) showTime(places);
 }
 
-function drawBox(person, {box, score, measured}, unit) {
-  const make = (name, values) => {
-    const node = document.createElementNS('http://www.w3.org/2000/svg', name);
-    for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
-    return node;
-  };
+function showTime(places) {
+  const {clip, people = []} = view;
+  const seen = places.map(({person, score}) =>
+    translate('person', {id: person.id}) + ': ' + (score || '—')).join(', ');
+  const moved = places.some(place => !place.measured);
+  const said = seen ? seen + (moved ? ' · ' + words.between : '')
+    : people.length ? words.no_face_now : '';
+  find('clock').textContent = `${now.toFixed(1)} / ${clip.length.toFixed(1)} s`;
+  find('now').textContent = said;
+  scrub.querySelector('i').style.left = 100 * now / clip.length + '%';
+  scrub.setAttribute('aria-valuemax', clip.length.toFixed(2));
+  scrub.setAttribute('aria-valuenow', now.toFixed(2));
+  scrub.setAttribute('aria-valuetext', `${now.toFixed(1)} s, ${said}`);
+}
+
+function makeSvg(name, values) {
+  const node = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
+  return node;
+}
+
+function drawBox({person, box, score, measured}, unit) {
   const [left, top, right, bottom] = box;
-  const group = make('g', {});
   const frame = {x: left, y: top, width: right - left, height: bottom - top, fill: 'none'};
-  const dash = measured ? person.dash : '5 4';
-  group.append(
-    make('rect', {...frame, stroke: '#fff', 'stroke-width': 4 * unit}),
-    make('rect', {...frame, stroke: person.colour, 'stroke-width': 2.5 * unit,
-      'stroke-dasharray': dash.split(' ').map(v => v ? v * unit : '').join(' ')}));
-  const text = person.id + (score ? '  ' + person.symbol + ' ' + score : '');
+  const dashes = (measured ? person.dash : '5 4').split(' ').filter(v => v);
+  const text = person.id + (score ? `  ${person.symbol} ${score}` : '');
   const size = 13 * unit;
+  const high = 1.5 * size;
   const width = (text.length * 0.58 + 0.8) * size;
-  const y = top > 1.6 * size ? top - 1.5 * size : Math.min(bottom, view.clip.height - 1.5 * size);
-  group.append(make('rect', {x: left, y, width, height: 1.5 * size, fill: person.colour}));
-  const label = make('text', {x: left + 0.4 * size, y: y + 1.1 * size, 'font-size': size,
+  const y = top > 1.6 * size ? top - high : Math.min(bottom, view.clip.height - high);
+  const label = makeSvg('text', {x: left + 0.4 * size, y: y + 1.1 * size, 'font-size': size,
     fill: person.ink, 'font-weight': 600});
   label.textContent = text;
-  group.append(label);
+  const group = makeSvg('g', {});
+  group.append(
+    makeSvg('rect', {...frame, stroke: '#fff', 'stroke-width': 4 * unit}),
+    makeSvg('rect', {...frame, stroke: person.colour, 'stroke-width': 2.5 * unit,
+      'stroke-dasharray': dashes.map(v => v * unit).join(' ')}),
+    makeSvg('rect', {x: left, y, width, height: high, fill: person.colour}),
+    label);
   return group;
 }
 
@@ -277,43 +284,42 @@ function placeScrub() {
   scrub.style.height = outer.height + 'px';
 }
 
-function chooseAt(event) {
+// Go to a clicked place, or to the examined frame beside it; a click on a face also chooses it.
+function goTo(event) {
   const area = scrub.getBoundingClientRect();
   if (!area.width) return;
-  let time = view.clip.length * (event.clientX - area.left) / area.width;
-  const under = [...lanes.querySelectorAll('.lane[data-person]')].find(lane => {
+  pause();
+  const time = view.clip.length * (event.clientX - area.left) / area.width;
+  const lane = [...lanes.querySelectorAll('.lane[data-person]')].find(lane => {
     const at = lane.getBoundingClientRect();
     return event.clientY >= at.top && event.clientY < at.bottom;
   });
-  const person = under && (view.people || []).find(p => p.id === Number(under.dataset.person));
-  const inPixels = other => Math.abs(other - time) * area.width / view.clip.length;
+  const person = lane && view.people.find(p => p.id === Number(lane.dataset.person));
   const times = person ? person.times : frames.map(frame => frame[1]);
-  const close = times.filter(other => inPixels(other) <= SNAP)
-    .sort((a, b) => inPixels(a) - inPixels(b))[0];
-  if (close !== undefined) {
-    time = close;
-    if (person && event.type === 'click') choose(person, time);
-  }
-  seek(time);
+  const close = times[nearest(times, time)];
+  const meant = Math.abs(close - time) * area.width / view.clip.length <= SNAP;
+  if (meant && person && event.type === 'click') choose(person, close);
+  seek(meant ? close : time);
 }
 
 function choose(person, time) {
+  picked = person.id;
   trigger('choose', {run, person: person.id, frame: nearestFrame(time)[0]});
 }
 
-let dragged = false;
-scrub.addEventListener('pointerdown', () => { dragged = true; });
-window.addEventListener('pointerup', () => { dragged = false; });
-scrub.addEventListener('pointermove', event => { if (dragged) { pause(); chooseAt(event); } });
-scrub.addEventListener('click', event => { pause(); chooseAt(event); });
+// Choose a face of this moment; called again, the next person's.
+function chooseHere() {
+  const here = view.people.filter(p => p.times.some(time => Math.abs(time - now) < NEAR));
+  if (here.length) choose(here[(here.findIndex(p => p.id === picked) + 1) % here.length], now);
+}
+
+scrub.addEventListener('pointermove', event => { if (event.buttons) goTo(event); });
+scrub.addEventListener('click', goTo);
 scrub.addEventListener('keydown', event => {
   const moves = {
     ArrowRight: () => step(1), ArrowUp: () => step(1), ArrowLeft: () => step(-1),
     ArrowDown: () => step(-1), Home: () => seek(0), End: () => seek(view.clip.length), ' ': toggle,
-    Enter: () => {
-      const there = (view.people || []).find(p => p.times.some(t => Math.abs(t - now) < NEAR));
-      if (there) choose(there, now);
-    },
+    Enter: chooseHere,
   };
   if (!moves[event.key]) return;
   event.preventDefault();
@@ -325,39 +331,27 @@ scrub.addEventListener('keydown', event => {
 function receive() {
   const value = props.value || {};
   if (value.run !== run) return;
+  if (view.file && value.file !== view.file) clear();
+  const isNew = value.clip && !view.clip;
   if (value.frames) frames = value.frames;
-  const other = value.file && view.file && value.file !== view.file;
-  if (other) {
-    now = 0;
-    boxes.replaceChildren();
-  }
-  const first = value.clip && (!view.clip || other);
   view = value;
   setState(value.state);
-  find('card').innerHTML = value.card || '';
-  find('desk').innerHTML = value.desk || '';
-  if (drawnLanes !== value.lanes || !lanes.firstChild) {
-    drawnLanes = value.lanes;
-    lanes.innerHTML = value.lanes || '';
-  }
-  if (first) open(value);
+  write('card', value.card);
+  write('desk', value.desk);
+  write('lanes', value.lanes);
+  if (isNew) open();
   else if (playsFrames) showFrames();
   placeScrub();
   draw();
 }
 
-function open(value) {
-  const address = blobs.get(value.file) || value.address;
-  playsFrames = false;
-  find('hint').hidden = true;
-  root.classList.toggle('is-still', value.clip.still);
-  if (value.clip.still) {
-    const shown = address && still.src === address && still.naturalWidth;
-    if (!shown) address ? showFile(address, true) : showFrames();
-  } else {
-    const shown = video.src && video.src.endsWith(address);
-    if (!shown || video.error) showFile(address, false);
-  }
+// Show the file of the view, unless it is shown since it was dropped.
+function open() {
+  const address = blobs.get(view.file) || view.address;
+  const isStill = view.clip.still;
+  root.classList.toggle('is-still', isStill);
+  if (playsFrames) showFrames();
+  else if ((isStill ? still : video).src !== address) showFile(address, isStill);
 }
 
 // Wiring -------------------------------------------------------------------------------------
@@ -393,21 +387,33 @@ find('cancel').addEventListener('click', () => {
   trigger('cancel', {run});
   run += 1;
   setState('cancelled');
-  showMessage(words.cancelled);
+  write('desk');
+  showMessage('cancelled');
 });
 find('desk').addEventListener('click', event => {
   const row = event.target.closest('[data-row]');
   if (row) trigger('open', {run, row: Number(row.dataset.row)});
 });
-const over = event => {
-  if (![...event.dataTransfer.types].includes('Files')) return;
-  if (event.target.closest && event.target.closest('.second-clip')) return;
+const onDrag = event => {
+  if (!event.dataTransfer.types.includes('Files')) return;
+  if (event.target.closest?.('.second-clip')) return;
   event.preventDefault();
   event.stopPropagation();
   root.classList.toggle('is-over', event.type === 'dragover');
   if (event.type === 'drop') take(event.dataTransfer.files);
 };
-for (const name of ['dragover', 'dragleave', 'drop']) document.addEventListener(name, over, true);
+for (const name of ['dragover', 'dragleave', 'drop']) document.addEventListener(name, onDrag, true);
+// Arrow keys go from tab to tab; gradio has Tab alone for it.
+document.addEventListener('keydown', event => {
+  const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  const tabs = [...document.querySelectorAll('#evidence [role=tab]')]
+    .filter(tab => tab.checkVisibility({visibilityProperty: true}));
+  const at = tabs.indexOf(event.target);
+  if (!by || at < 0) return;
+  const tab = tabs[(at + by + tabs.length) % tabs.length];
+  tab.focus();
+  tab.click();
+});
 new ResizeObserver(() => { placeScrub(); draw(); }).observe(element);
 watch('value', receive);
 setState('empty');
