@@ -14,7 +14,9 @@ from detector.texts import find_decider
 RATE = 25  # samples a second of the curves that are correlated
 MIN_OVERLAP_SECONDS = 1.0  # the clips must overlap by this, and by this fraction of the shorter one
 MIN_OVERLAP_FRACTION = 0.5
-GOOD_AGREEMENT = 0.6  # correlation from which both clips are taken to show the same scene
+GOOD_AGREEMENT = 0.6  # of both curves, and
+GOOD_RESEMBLANCE = 0.8  # of the pictures: from here both clips are taken to show the same scene
+THUMBNAIL = 32  # side of the pictures whose resemblance is measured, pixels
 LEAST_VARIANCE = 1e-9  # product of both standard deviations below which a picture does not change
 MAX_TIME_DIFFERENCE = 0.12  # seconds between two faces of the same moment
 FACE_SIDE = 240  # side of the compared faces, pixels
@@ -59,6 +61,40 @@ def align_clips(first: Curve, second: Curve) -> Alignment:
             if agreement > best.agreement:
                 best = Alignment(lag / RATE, agreement)
     return best
+
+
+def show_same_scene(first: Scan, second: Scan, aligned: Alignment) -> bool:
+    """Whether both clips show the same scene: their curves agree, and their pictures are alike.
+
+    The curves alone do not tell: those of unrelated clips agree by up to 0.8 at the best of all
+    offsets.
+    """
+    return (
+        aligned.agreement >= GOOD_AGREEMENT
+        and measure_resemblance(first, second, aligned.offset) >= GOOD_RESEMBLANCE
+    )
+
+
+def measure_resemblance(first: Scan, second: Scan, offset: float) -> float:
+    """Return the median correlation of the brightness of key frames of the same moment.
+
+    It is 0 if there are none.
+    """
+    found = []
+    for key_frame in first.key_frames:
+        time = key_frame.time + offset
+        other = min(second.key_frames, key=lambda k: abs(k.time - time))
+        one, two = _thumbnail(key_frame.image), _thumbnail(other.image)
+        if abs(other.time - time) <= MAX_TIME_DIFFERENCE and one.std() * two.std() > LEAST_VARIANCE:
+            found.append(float(np.corrcoef(one, two)[0, 1]))
+    return float(np.median(found)) if found else 0.0
+
+
+def _thumbnail(image: Image) -> np.ndarray:
+    """The brightness of a picture at THUMBNAIL pixels, as one row."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float64).ravel()
 
 
 def _resample(curve: Curve) -> np.ndarray:

@@ -13,7 +13,7 @@ import PIL.Image
 from detector import texts
 from detector.cards import MAKERS, Answer, describe_file, describe_making, paragraph
 from detector.charts import clean_crop, draw_boxes, heatmap_layer, person_style, to_data_uri
-from detector.comparison import GOOD_AGREEMENT, align_clips, pair_faces
+from detector.comparison import align_clips, pair_faces, show_same_scene
 from detector.heatmaps import TITLES
 from detector.lanes import draw_lanes
 from detector.records import (
@@ -334,9 +334,8 @@ def comparison_page(answer: Answer, other: Scan, language: str) -> str:
     found = answer.found
     aligned = align_clips(found.curve, other.curve)
     offset = aligned.offset
-    agreement = texts.translate(
-        language, "agree_well" if aligned.agreement >= GOOD_AGREEMENT else "agree_little"
-    )
+    alike = show_same_scene(found, other, aligned)
+    agreement = texts.translate(language, "agree_well" if alike else "agree_little")
     told = texts.translate(
         language, "compare_offset", time=f"{max(0.0, -offset):.2f}",
         other=f"{max(0.0, offset):.2f}", agreement=agreement,

@@ -4,10 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clips import texture
 from scans import make_scan
 
 from detector.cards import Answer
-from detector.comparison import GOOD_AGREEMENT, align_clips, pair_faces
+from detector.comparison import (
+    GOOD_AGREEMENT,
+    Alignment,
+    align_clips,
+    pair_faces,
+    show_same_scene,
+)
 from detector.evidence import comparison_page
 from detector.records import Curve
 
@@ -30,6 +37,17 @@ def test_other_scenes_do_not_agree() -> None:
     rng = np.random.default_rng(1)
     found = align_clips(curve(rng.gamma(1.0, 4.0, 300)), curve(rng.gamma(1.0, 4.0, 300)))
     assert found.agreement < GOOD_AGREEMENT
+
+
+def test_curves_alone_make_no_same_scene() -> None:
+    found = make_scan(frames=6)
+    darker = tuple(replace(k, image=k.image // 2) for k in found.key_frames)
+    strange = tuple(replace(k, image=texture(k.index + 99, 160, 120)) for k in found.key_frames)
+    agree, differ = Alignment(0.0, 0.9), Alignment(0.0, 0.3)
+    assert show_same_scene(found, replace(found, key_frames=darker), agree)
+    assert not show_same_scene(found, found, differ)
+    assert not show_same_scene(found, replace(found, key_frames=strange), agree)
+    assert not show_same_scene(found, found, Alignment(99.0, 0.9))
 
 
 def test_faces_of_one_moment_are_paired_and_the_same_face_does_not_differ() -> None:
