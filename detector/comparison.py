@@ -117,7 +117,8 @@ def pair_faces(first: Scan, second: Scan, offset: float, count: int = 3) -> list
         count: the largest number of pairs.
 
     Returns:
-        The pairs, closest in time first; none if the first clip has no deciding person.
+        The pairs that are closest in time, in the order of time; none if the first clip has no
+        deciding person.
     """
     decider = find_decider(first)
     if decider is None:
@@ -134,7 +135,8 @@ def pair_faces(first: Scan, second: Scan, offset: float, count: int = 3) -> list
             seconds = abs(other.time - offset - score.face.time)
             found.append((seconds, -score.probability, score.face, other))
     found.sort(key=lambda item: item[:2])
-    return [Pair(a, b, _compare(a, b)) for _, _, a, b in found[:count]]
+    chosen = sorted(found[:count], key=lambda item: item[2].time)
+    return [Pair(a, b, _compare(a, b)) for _, _, a, b in chosen]
 
 
 def _faces_at(scan: Scan, time: float) -> list[Face]:

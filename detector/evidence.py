@@ -355,6 +355,7 @@ def comparison_page(answer: Answer, other: Scan, language: str) -> str:
     curves = "".join(
         f"<h2>{html.escape(texts.translate(language, key))}</h2>{draw_lanes(clip, language)}"
         for key, clip in (("compare_first", found), ("compare_second", other))
+        if clip.people
     )
     return f'<div class="evidence">{paragraph(told)}{paragraph(scores)}{pairs}{curves}</div>'
 

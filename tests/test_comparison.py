@@ -53,7 +53,9 @@ def test_curves_alone_make_no_same_scene() -> None:
 def test_faces_of_one_moment_are_paired_and_the_same_face_does_not_differ() -> None:
     found = make_scan(people=1, frames=6)
     pairs = pair_faces(found, found, 0.0)
-    assert len(pairs) == 3
+    times = [pair.first.time for pair in pairs]
+    assert len(times) == 3
+    assert times == sorted(times)
     for pair in pairs:
         assert pair.first.time == pair.second.time
         assert pair.pictures[2].max() < 30
@@ -68,4 +70,6 @@ def test_the_page_says_when_nothing_can_be_concluded() -> None:
     page = comparison_page(Answer(found, "a.mp4"), replace(found, people=()), "en")
     assert "prove" in page
     assert "No faces at the same moment" in page
+    assert "The second clip</h2>" not in page  # without a face it has no curve
+    page = comparison_page(Answer(found, "a.mp4"), found, "en")
     assert page.index("The checked clip</h2>") < page.index("The second clip</h2>")
