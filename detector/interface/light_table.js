@@ -206,7 +206,7 @@ function placeAt(person, time) {
   const close = nearest(times, time);
   const gap = Math.abs(times[close] - time);
   const between = last >= 0 && next < times.length && runs[last] === runs[next];
-  if (!between && gap > view.clip.reach) return null;
+  if (!between && !(gap <= view.clip.reach)) return null;
   let box = person.boxes[close];
   if (between) {
     const share = (time - times[last]) / (times[next] - times[last]);
@@ -294,7 +294,7 @@ function goTo(event) {
     const at = lane.getBoundingClientRect();
     return event.clientY >= at.top && event.clientY < at.bottom;
   });
-  const person = lane && view.people.find(p => p.id === Number(lane.dataset.person));
+  const person = lane && view.people?.find(p => p.id === Number(lane.dataset.person));
   const times = person ? person.times : frames.map(frame => frame[1]);
   const close = times[nearest(times, time)];
   const meant = Math.abs(close - time) * area.width / view.clip.length <= SNAP;
@@ -309,7 +309,7 @@ function choose(person, time) {
 
 // Choose a face of this moment; called again, the next person's.
 function chooseHere() {
-  const here = view.people.filter(p => p.times.some(time => Math.abs(time - now) < NEAR));
+  const here = (view.people || []).filter(p => p.times.some(time => Math.abs(time - now) < NEAR));
   if (here.length) choose(here[(here.findIndex(p => p.id === picked) + 1) % here.length], now);
 }
 
