@@ -28,7 +28,6 @@ from examples.make_clips import altered_pixels, film_mask
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ANSWERS = EXAMPLES / "answers.json"
 ALTERED = 0.1  # share of a pixel that was replaced, from which on it counts as altered
-LEAST_MASS = 0.75  # share of a map on altered pixels
 
 
 def test_the_examples_answers_are_of_the_shipped_weights_and_clips() -> None:
@@ -76,19 +75,27 @@ def test_the_card_of_an_example_says_what_it_is() -> None:
         assert ("forged" in told) is (clip.stem in ("manipulated", "generated", "two_people"))
 
 
-@pytest.mark.parametrize("name", ["manipulated", "two_people"])
-def test_the_maps_point_at_what_was_pasted_in(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sign", "least_mass"),
+    [
+        ("manipulated", "pasted", 0.75),
+        ("two_people", "pasted", 0.7),
+        ("two_people", "drawn", 0.45),  # the worn face is a drawn one
+    ],
+)
+def test_the_maps_point_at_what_was_pasted_in(name: str, sign: str, least_mass: float) -> None:
+    """`least_mass` is the least share of a map on altered pixels, which are 0.4 of them at most."""
     found, _ = answer_example(name)
     masks = film_mask(altered_pixels()[name], name)
     detector = load_detector(device="cpu")
     for person, face in telling_faces(found):
-        heatmap = explain(detector, face, person=person.person, sign="pasted")
+        heatmap = explain(detector, face, person=person.person, sign=sign)
         height, width = heatmap.values.shape
         mask = cv2.resize(cut(masks[face.frame_index], face.crop_box), (width, height))
         altered = mask > ALTERED
-        assert 0.05 < altered.mean() < 0.6
+        assert 0.05 < altered.mean() < 0.4
         assert altered[np.unravel_index(heatmap.values.argmax(), altered.shape)]
-        assert heatmap.values[altered].sum() / heatmap.values.sum() > LEAST_MASS
+        assert heatmap.values[altered].sum() / heatmap.values.sum() > least_mass
 
 
 @pytest.mark.parametrize("name", ["genuine", "manipulated", "generated", "two_people"])
