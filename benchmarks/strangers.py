@@ -15,9 +15,8 @@ from pathlib import Path
 from benchmarks.tables import print_head, print_row
 from detector.pipeline import scan
 from detector.records import Label
-from detector.video import write_clip
 from detector.weights import load_detector
-from examples.make_clips import CAMERAS, RATE, film, strangers
+from examples.make_clips import CAMERAS, film, strangers
 
 
 def main() -> None:
@@ -26,12 +25,11 @@ def main() -> None:
     parser.add_argument("count", type=int, nargs="?", default=40)
     count = parser.parse_args().count
     detector = load_detector(device="cpu")
-    camera = CAMERAS["generated"]
     labels: Counter[Label] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         for picture in strangers(*range(count)):
-            clip.write_bytes(write_clip(film(picture, camera), rate=RATE, crf=camera.crf))
+            clip.write_bytes(film(picture, CAMERAS["generated"]))
             labels[scan(clip, detector=detector).verdict.label] += 1
     print_head("people", *Label)
     print_row(str(count), *(str(labels[label]) for label in Label))

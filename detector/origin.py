@@ -77,7 +77,8 @@ def read_manifest(store: Mapping[str, Any]) -> tuple[Statement, ...]:
     """
     manifests = store.get("manifests", {})
     active = store.get("active_manifest")
-    found, seen, waiting = [], {active}, [(active, True)]
+    found, seen = [], {active}
+    waiting = [(active, True)]  # a manifest's label, whether it tells of the whole file
     for label, whole in waiting:  # the list grows while it is walked
         manifest = manifests.get(label, {})
         where = "Content Credentials" if label == active else INGREDIENT

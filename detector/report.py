@@ -258,7 +258,7 @@ def compare_heatmaps(report: Mapping[str, Any], fresh: list[dict[str, Any]]) -> 
 
 
 def _conclude_alike(told: Any, now: dict[str, Any]) -> dict[str, Any]:
-    """Return fresh figures, with the report's `reliable` if it follows from the report's own."""
+    """Return fresh figures, with the report's `reliable` if its own figures imply it."""
     from detector.heatmaps.trust import is_reliable  # slow to import
 
     try:

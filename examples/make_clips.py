@@ -113,8 +113,8 @@ def sway(shape: tuple[int, ...], camera: Camera) -> tuple[list[np.ndarray], np.r
     return matrices, rng
 
 
-def film(picture: Image, camera: Camera) -> list[Image]:
-    """The frames of a camera in front of a picture, with drifting light and grain."""
+def film(picture: Image, camera: Camera) -> bytes:
+    """The clip of a camera in front of a picture, with drifting light and grain."""
     matrices, rng = sway(picture.shape, camera)
     if camera.blur:
         picture = cv2.GaussianBlur(picture, (0, 0), camera.blur)
@@ -126,7 +126,7 @@ def film(picture: Image, camera: Camera) -> list[Image]:
         frame *= 1 + 0.02 * np.sin(2 * np.pi * number / RATE / 3.7)
         frame += rng.normal(0, camera.grain, frame.shape)
         frames.append(np.clip(frame, 0, 255).astype(np.uint8))
-    return frames
+    return write_clip(frames, rate=RATE, crf=camera.crf)
 
 
 def film_mask(mask: np.ndarray, name: str) -> list[np.ndarray]:
@@ -210,8 +210,7 @@ def make_pictures() -> dict[str, Image]:
 def main(folder: Path = HERE) -> None:
     """Write the clips."""
     for name, picture in make_pictures().items():
-        camera = CAMERAS[name]
-        content = write_clip(film(picture, camera), rate=RATE, crf=camera.crf)
+        content = film(picture, CAMERAS[name])
         (folder / f"{name}.mp4").write_bytes(content)
         print(name, len(content) // 1000, "kB")
 

@@ -13,7 +13,7 @@ from detector.settings import Progress
 if TYPE_CHECKING:
     from detector.training.recipes import Recipe
 
-LEAST_SIDE = 80  # pixels: Inception networks need no less
+LEAST_SIDE = 80  # pixels: the smallest input that the Inception networks take
 
 
 def set_up(parser: argparse.ArgumentParser) -> None:
