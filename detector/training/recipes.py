@@ -93,6 +93,26 @@ def _distilled(architecture: str, steps: int, **changes: Any) -> Recipe:
     )
 
 
+def _mixed(architecture: str, side: int, learned_side: int, frozen: str, **changes: Any) -> Recipe:
+    """Labelled faces of many sources, forgeries made on the fly, and a logit for each sign."""
+    settings = TrainSettings(
+        architecture, steps=3000, learning_rate=3e-4, dropout=0.1, label_smoothing=0.03,
+        pair_weight=0.5, constant_lr=True, validate_every=200, frozen=frozen,
+    )  # fmt: skip
+    return Recipe(
+        f"{architecture} on labelled faces of many sources and forgeries of real ones",
+        replace(settings, **changes),
+        side=side,
+        learned_side=learned_side,
+        kinds={"self": 0.4, "swap": 0.3, "bottleneck": 0.15, "part": 0.15},
+        decoders=0,
+        weighted=False,
+        mixed=Shares(),
+        margin=0.3,
+        signs=SIGNS,
+    )
+
+
 def _studies() -> dict[str, Recipe]:
     """One recipe for each question that the paper left open, to compare with `paper-xception`."""
     open_question = "nothing: a question the paper left open"
@@ -114,6 +134,9 @@ DISTILLED = {
     "densenet201": 210, "inception_v3": 320, "resnet50": 240,
 }  # fmt: skip
 """Steps that take one core about seven minutes."""
+EARLY = {"xception": r"backbone\.(conv|bn)[12]|backbone\.block[123]\.",
+         "inception_v3": r"backbone\.(Conv2d|Mixed_5)"}  # fmt: skip
+"""The layers that `mixed-` recipes leave as they start."""
 EMBEDDED: dict[str, Any] = {"steps": 6000, "learning_rate": 4e-4, "ema_decay": 0.998}
 PAPER = "cost-sensitive training on key-frame faces: "
 TEST: dict[str, Any] = {
@@ -132,22 +155,10 @@ RECIPES: dict[str, Recipe] = {
         ),
         contrast=0.75,
     ),
-    "mixed": Recipe(
-        "efficientnet_lite2 on labelled faces of many sources and forgeries of real ones",
-        TrainSettings(
-            "efficientnet_lite2", steps=3000, learning_rate=3e-4, dropout=0.1,
-            label_smoothing=0.03, pair_weight=0.5, constant_lr=True, validate_every=200,
-            frozen=r"backbone\.(conv_stem|bn1|blocks\.[012]\.)",
-        ),
-        side=224,
-        learned_side=192,
-        kinds={"self": 0.4, "swap": 0.3, "bottleneck": 0.15, "part": 0.15},
-        decoders=0,
-        weighted=False,
-        mixed=Shares(),
-        margin=0.3,
-        signs=SIGNS,
+    "mixed": _mixed(
+        "efficientnet_lite2", 224, 192, r"backbone\.(conv_stem|bn1|blocks\.[012]\.)"
     ),
+    **{f"mixed-{name}": _mixed(name, 150, 128, frozen) for name, frozen in EARLY.items()},
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),

