@@ -134,9 +134,6 @@ DISTILLED = {
     "densenet201": 210, "inception_v3": 320, "resnet50": 240,
 }  # fmt: skip
 """Steps that take one core about seven minutes."""
-EARLY = {"xception": r"backbone\.(conv|bn)[12]|backbone\.block[123]\.",
-         "inception_v3": r"backbone\.(Conv2d|Mixed_5)"}  # fmt: skip
-"""The layers that `mixed-` recipes leave as they start."""
 EMBEDDED: dict[str, Any] = {"steps": 6000, "learning_rate": 4e-4, "ema_decay": 0.998}
 PAPER = "cost-sensitive training on key-frame faces: "
 TEST: dict[str, Any] = {
@@ -158,7 +155,9 @@ RECIPES: dict[str, Recipe] = {
     "mixed": _mixed(
         "efficientnet_lite2", 224, 192, r"backbone\.(conv_stem|bn1|blocks\.[012]\.)"
     ),
-    **{f"mixed-{name}": _mixed(name, 150, 128, frozen) for name, frozen in EARLY.items()},
+    "mixed-inception_v3": _mixed(
+        "inception_v3", 150, 128, r"backbone\.(Conv2d|Mixed_5)", steps=1200
+    ),
     "xception": _from_faces("xception", 224),
     "inception_resnet_v2": _from_faces("inception_resnet_v2", 224),
     "efficientnetv2_s": _from_faces("efficientnetv2_s", 224),
