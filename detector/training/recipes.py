@@ -79,7 +79,7 @@ def _from_labels(architecture: str, reproduces: str, **changes: Any) -> Recipe:
 
 
 def _distilled(architecture: str, steps: int, **changes: Any) -> Recipe:
-    """For `--teacher`: small pictures, and a rate that rises and falls within few steps."""
+    """For `--teacher` and random weights: small pictures, and a high rate within few steps."""
     settings = TrainSettings(
         architecture, steps=steps, batch=16, learning_rate=1e-3, ema_decay=0.95, dropout=0.1,
         label_smoothing=0.0, workers=0, validate_every=steps,
