@@ -84,7 +84,9 @@ def name_statistics(values: list[np.ndarray]) -> dict[str, np.ndarray]:
 def read_inception(folder: Path) -> list[Convolution]:
     """The convolutions of the InceptionV3 in a folder of scripts, each with 8-bit weights."""
     shards = sorted(folder.glob("group1-shard*.min.js"))
-    texts = [re.findall(r'"([A-Za-z0-9+/=]{1000,})"', s.read_text("utf-8")) for s in shards]
+    texts = [
+        re.findall(r'"([A-Za-z0-9+/=]{1000,})"', s.read_text(encoding="utf-8")) for s in shards
+    ]
     codes = np.frombuffer(b"".join(base64.b64decode(text) for (text,) in texts), np.uint8)
     pattern = (
         r'name:"(\w+/\w+)",shape:\[([\d,]+)\],dtype:"float32",'
@@ -93,7 +95,7 @@ def read_inception(folder: Path) -> list[Convolution]:
     values = {}
     at = 0
     for name, sides, least, scale in re.findall(
-        pattern, (folder / "model.min.js").read_text("utf-8")
+        pattern, (folder / "model.min.js").read_text(encoding="utf-8")
     ):
         shape = [int(side) for side in sides.split(",")]
         count = int(np.prod(shape))

@@ -73,7 +73,7 @@ def test_convolutions_that_do_not_fit_are_refused() -> None:
 def test_packed_weights_are_read(tmp_path: Path) -> None:
     codes = RNG.integers(0, 256, 900, dtype=np.uint8)
     text = base64.b64encode(codes.tobytes()).decode()
-    (tmp_path / "group1-shard1of1.min.js").write_text(f'exports="{text}"')
+    (tmp_path / "group1-shard1of1.min.js").write_text(f'exports="{text}"', encoding="utf-8")
     parts = [("conv2d_1/kernel", "3,3,4,24")]
     norm = "batch_normalization_1"
     parts += [(f"{norm}/{part}", "12") for part in ("beta", "moving_mean", "moving_variance")]
@@ -82,7 +82,7 @@ def test_packed_weights_are_read(tmp_path: Path) -> None:
         'quantization:{min:-1.5,scale:.01,dtype:"uint8"}}'
         for name, shape in parts
     ]
-    (tmp_path / "model.min.js").write_text(",".join(described))
+    (tmp_path / "model.min.js").write_text(",".join(described), encoding="utf-8")
 
     (found,) = read_inception(tmp_path)
 
@@ -93,7 +93,7 @@ def test_packed_weights_are_read(tmp_path: Path) -> None:
 
 def test_an_incomplete_folder_is_refused(tmp_path: Path) -> None:
     text = base64.b64encode(bytes(900)).decode()
-    (tmp_path / "group1-shard1of1.min.js").write_text(f'exports="{text}"')
-    (tmp_path / "model.min.js").write_text("")
+    (tmp_path / "group1-shard1of1.min.js").write_text(f'exports="{text}"', encoding="utf-8")
+    (tmp_path / "model.min.js").write_text("", encoding="utf-8")
     with pytest.raises(SystemExit, match="900 weights"):
         read_inception(tmp_path)
