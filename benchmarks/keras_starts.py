@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from detector.architectures import Network, build_network
+from detector.architectures import Architecture, Network, build_network
 from detector.faces import CROP_MARGIN
 from detector.weights import save_checkpoint
 
@@ -117,32 +117,38 @@ def read_inception(folder: Path) -> list[Convolution]:
 
 
 def fill_network(network: Network, convolutions: list[Convolution]) -> None:
-    """Give the convolutions, in their order, to a network of timm's.
+    """Give the convolutions to a network of timm's: plain and separable ones, each in their order.
 
-    Keras' networks take values of -1 to 1. Another mean and deviation of the input goes into the
-    first convolution and the statistics behind it, which is exact because that one has no padding.
+    Raises:
+        SystemExit: the network has other convolutions.
     """
-    plain = iter(c for c in convolutions if len(c.kernels) == 1)
-    separable = iter(c for c in convolutions if len(c.kernels) == 2)
-    mean = 2 * np.array(network.architecture.mean) - 1
-    deviation = 2 * np.array(network.architecture.std)
-    first = True
-    for own, norm in find_convolutions(network.backbone):
-        given = next(plain if len(own) == 1 else separable)
-        kernels, statistics = list(given.kernels), dict(given.norm)
-        if first:
-            shift = (kernels[0].sum(axis=(2, 3)) * mean).sum(axis=1)
-            statistics["running_mean"] = statistics["running_mean"] - shift
-            kernels[0] = kernels[0] * deviation[:, None, None]
-            first = False
-        statistics["running_var"] = statistics["running_var"] + KERAS_EPSILON - norm.eps
+    given = sorted(convolutions, key=lambda convolution: len(convolution.kernels))
+    own = sorted(find_convolutions(network.backbone), key=lambda found: len(found[0]))
+    if len(given) != len(own):
+        more = "more" if len(given) > len(own) else "fewer"
+        raise SystemExit(f"There are {more} convolutions than in {network.architecture.title}.")
+    given[0] = adapt_input(given[0], network.architecture)
+    for (modules, norm), convolution in zip(own, given, strict=True):
+        variance = convolution.norm["running_var"] + KERAS_EPSILON - norm.eps
         with torch.no_grad():
-            for module, kernel in zip(own, kernels, strict=True):
+            for module, kernel in zip(modules, convolution.kernels, strict=True):
                 _assign(module.weight, kernel)
-            for name, value in statistics.items():
+            for name, value in (convolution.norm | {"running_var": variance}).items():
                 _assign(getattr(norm, name), value)
-    if next(plain, None) or next(separable, None):
-        raise SystemExit(f"There are more convolutions than in {network.architecture.title}.")
+
+
+def adapt_input(first: Convolution, architecture: Architecture) -> Convolution:
+    """The first convolution for the architecture's input, in place of Keras' values of -1 to 1.
+
+    The mean and deviation of the input go into the kernel and the statistics behind it. This is
+    exact because the convolution has no padding.
+    """
+    (kernel,) = first.kernels
+    mean = 2 * np.array(architecture.mean) - 1
+    deviation = 2 * np.array(architecture.std)
+    shift = (kernel.sum(axis=(2, 3)) * mean).sum(axis=1)
+    norm = first.norm | {"running_mean": first.norm["running_mean"] - shift}
+    return Convolution([kernel * deviation[:, None, None]], norm)
 
 
 def find_convolutions(
@@ -175,7 +181,7 @@ def main() -> None:
     torch.manual_seed(0)  # the last layer
     network = build_network(options.architecture)
     fill_network(network, read(options.source))
-    about = {"converted_from": options.source.name, "figures": {}}
+    about = {"converted_from": options.source.name}
     save_checkpoint(options.out, network, margin=CROP_MARGIN, about=about)
 
 

@@ -93,15 +93,17 @@ def _distilled(architecture: str, steps: int, **changes: Any) -> Recipe:
     )
 
 
-def _mixed(architecture: str, side: int, learned_side: int, frozen: str, **changes: Any) -> Recipe:
+def _mixed(
+    architecture: str, side: int, learned_side: int, frozen: str, steps: int = 3000
+) -> Recipe:
     """Labelled faces of many sources, forgeries made on the fly, and a logit for each sign."""
     settings = TrainSettings(
-        architecture, steps=3000, learning_rate=3e-4, dropout=0.1, label_smoothing=0.03,
+        architecture, steps=steps, learning_rate=3e-4, dropout=0.1, label_smoothing=0.03,
         pair_weight=0.5, constant_lr=True, validate_every=200, frozen=frozen,
     )  # fmt: skip
     return Recipe(
         f"{architecture} on labelled faces of many sources and forgeries of real ones",
-        replace(settings, **changes),
+        settings,
         side=side,
         learned_side=learned_side,
         kinds={"self": 0.4, "swap": 0.3, "bottleneck": 0.15, "part": 0.15},
